@@ -1,0 +1,1 @@
+"""Web pages and JSON API over the same functions."""

@@ -1,0 +1,1 @@
+"""The device's half of the protected auction."""

@@ -1,0 +1,1 @@
+"""The four capabilities composed into one loop."""

@@ -1,0 +1,93 @@
+"""The four records in which the capabilities meet. Frozen, valid from birth, bytes and numbers only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from adyton.kernel.errors import BadInputError
+from adyton.kernel.ids import AdId, BuyerId
+from adyton.kernel.ledger import PrivacyLoss
+
+
+@dataclass(frozen=True)
+class ApprovedAd:
+    """An ad that review let through: the only way an ad reaches the auction.
+
+    creative_id: the item id under which the clean room's model knows the ad.   countries: where it may run.
+    value_per_click_micros: what a click is worth to the advertiser, in micros of `currency`.
+    decided_at_ms, decision_hash: when review decided, and the audit link that proves it.
+    """
+
+    ad_id: AdId
+    creative_id: str
+    buyer: BuyerId
+    render_url: str
+    countries: tuple[str, ...]
+    product_line: str
+    value_per_click_micros: int
+    currency: str
+    decided_at_ms: int
+    decision_hash: str
+
+    def __post_init__(self) -> None:
+        if not self.render_url.startswith("https://"):
+            raise BadInputError("render URL must use https", where=str(self.ad_id))
+        if self.value_per_click_micros < 0:
+            raise BadInputError("value per click must not be negative", where=str(self.ad_id))
+
+
+@dataclass(frozen=True)
+class ModelArtifact:
+    """A factorised CTR model: private user tower, public ad and context embeddings.
+
+    score(user, ad, context) = sigmoid(bias + <u, [a; c; ...]> ...) as written in `manifest["score"]`.
+    user_tower_onnx: ONNX bytes; inputs and outputs are named in the manifest.
+    ad_embeddings_parquet, context_embeddings_parquet: tables (id, embedding float32[D], bias float32).
+    manifest: schema of every side (fields, vocabularies, buckets), training data hashes, metrics, seed.
+    """
+
+    name: str
+    user_tower_onnx: bytes
+    ad_embeddings_parquet: bytes
+    context_embeddings_parquet: bytes
+    manifest: Mapping[str, object]
+
+    def __post_init__(self) -> None:
+        if not self.user_tower_onnx:
+            raise BadInputError("a model needs a user tower", where=self.name)
+
+
+@dataclass(frozen=True)
+class SyntheticTable:
+    """A synthetic table with the guarantee it was made under.
+
+    guarantee: None means that there is no guarantee, and everything that shows the table must say so.
+    unit: what one neighbouring data set differs by, "user" or "row".
+    """
+
+    name: str
+    table_parquet: bytes
+    rows: int
+    guarantee: PrivacyLoss | None
+    unit: str
+    accountant: str
+    noise_is_secure: bool
+
+    def __post_init__(self) -> None:
+        if self.unit not in ("user", "row"):
+            raise BadInputError(f"unit must be 'user' or 'row', got {self.unit!r}", where=self.name)
+
+
+@dataclass(frozen=True)
+class EgressReport:
+    """One win report as it reached the buyer's collector: never a user id, only the noised payload.
+
+    payload: wire bytes (protected-auction §11.4), decoded later against schema `schema_version`.
+    """
+
+    buyer: BuyerId
+    ad_render_url: str
+    payload: bytes
+    bid_micros: int
+    received_at_ms: int

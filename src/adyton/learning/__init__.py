@@ -1,0 +1,1 @@
+"""CTR models, synthesizers and what measures them."""

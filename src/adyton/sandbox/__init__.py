@@ -1,0 +1,1 @@
+"""Untrusted JavaScript in V8, in processes of its own."""
