@@ -86,11 +86,7 @@ def test_rules_packages_do_no_io(package: str) -> None:
     for path in sorted((ROOT / package).rglob("*.py")):
         if path.stem.endswith(("_pb2", "_pb2_grpc")):
             continue
-        wrong += [
-            f"{path.relative_to(ROOT)}: {name}"
-            for name in imports_of(path)
-            if name.split(".")[0] in IO_MODULES
-        ]
+        wrong += [f"{path.relative_to(ROOT)}: {name}" for name in imports_of(path) if name.split(".")[0] in IO_MODULES]
 
     assert wrong == []
 

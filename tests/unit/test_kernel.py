@@ -51,7 +51,7 @@ def test_streams_repeat_by_name_and_differ_between_names() -> None:
 
 
 def test_randbelow_is_uniform() -> None:
-    """Chi-square over 6 cells, 60,000 draws: fails by chance once in about 10^6 runs of a fixed source; ours is fixed."""
+    """Chi-square over 6 cells, 60,000 draws: fails by chance once in 10^6 seeds; ours is fixed."""
     source = InsecureFixedRandom(1)
     counts = np.bincount([randbelow(source, 6) for _ in range(60_000)], minlength=6)
     chi_square = float(((counts - 10_000) ** 2 / 10_000).sum())

@@ -57,11 +57,7 @@ def verify_chain(entries: Iterable[AuditEntry]) -> str:
     newest, expected_sequence = GENESIS_HASH, 0
     for entry in entries:
         computed = _hash(entry.sequence, entry.at_ms, entry.kind, entry.body, entry.previous_hash)
-        if (
-            entry.sequence != expected_sequence
-            or entry.previous_hash != newest
-            or entry.entry_hash != computed
-        ):
+        if entry.sequence != expected_sequence or entry.previous_hash != newest or entry.entry_hash != computed:
             raise BrokenChainError(
                 "the audit chain is broken",
                 where=f"entry {expected_sequence}",

@@ -21,9 +21,7 @@ class Money:
 
     def __post_init__(self) -> None:
         if not _CURRENCY.fullmatch(self.currency):
-            raise BadInputError(
-                f"currency {self.currency!r} is not three upper-case letters", hint="for example 'USD'"
-            )
+            raise BadInputError(f"currency {self.currency!r} is not three upper-case letters", hint="for example 'USD'")
 
     @classmethod
     def from_units(cls, units: Decimal | int | str, currency: str) -> Money:

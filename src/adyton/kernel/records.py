@@ -39,18 +39,22 @@ class ApprovedAd:
 
 @dataclass(frozen=True)
 class ModelArtifact:
-    """A factorised CTR model: private user tower, public ad and context embeddings.
+    """A factorised CTR model: private user tower, public ad and context vectors.
 
-    score(user, ad, context) = sigmoid(bias + <u, [a; c; ...]> ...) as written in `manifest["score"]`.
-    user_tower_onnx: ONNX bytes; inputs and outputs are named in the manifest.
-    ad_embeddings_parquet, context_embeddings_parquet: tables (id, embedding float32[D], bias float32).
-    manifest: schema of every side (fields, vocabularies, buckets), training data hashes, metrics, seed.
+    logit(user, ad, context) = user.bias + ad.bias + context.bias
+        + <user.to_ad, ad.to_user> + <user.to_context, context.to_user> + <ad.to_context, context.to_ad>
+
+    user_tower_onnx: input `user_fields` int64[B, F_u] (vocabulary indices, 0 = unknown), outputs `to_ad` float32[B, D],
+        `to_context` float32[B, D] and `bias` float32[B]. F_u and the order of fields are in the manifest.
+    ad_vectors_parquet: one row per item: id string, to_user list<float32>[D], to_context list<float32>[D], bias.
+    context_vectors_parquet: one row per context: id string, to_user, to_ad, bias.
+    manifest: JSON-ready: fields of every side with vocabularies or bucket edges, training data hashes, metrics, seed.
     """
 
     name: str
     user_tower_onnx: bytes
-    ad_embeddings_parquet: bytes
-    context_embeddings_parquet: bytes
+    ad_vectors_parquet: bytes
+    context_vectors_parquet: bytes
     manifest: Mapping[str, object]
 
     def __post_init__(self) -> None:
