@@ -1,0 +1,5 @@
+"""`python -m adyton` is the same as `adyton`."""
+
+from adyton.cli.main import main
+
+main()

@@ -1,0 +1,80 @@
+"""`adyton`: one command, one subcommand per noun. Subcommands load their packages only when they are called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import NoReturn
+
+import click
+
+from adyton import __version__
+from adyton.kernel.errors import AdytonError, InternalError
+
+# Only modules that exist are listed; a test loads every one of them.
+COMMANDS: Mapping[str, tuple[str, str]] = {
+    "demo": ("adyton.cli.demo:demo", "Run the whole loop on shipped data and write a report."),
+}
+
+EXIT_CODES = """\
+Exit codes: 0 done; 2 the command line is wrong; 10 the input cannot be used; 11 a rule refused; 12 the other party
+misbehaved; 13 this machine lacks something (full, read-only, missing); 70 a defect of adyton; 130 interrupted.
+"""
+
+
+class _LazyGroup(click.Group):
+    """A click group whose subcommands are imported on first use, so that `adyton --help` does not load torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        module_name, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module_name), attribute)
+        assert isinstance(command, click.Command), f"{module_name}:{attribute} is not a command"
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, help_text) for name, (_, help_text) in COMMANDS.items()])
+
+
+@click.group(cls=_LazyGroup, epilog=EXIT_CODES)
+@click.version_option(__version__, prog_name="adyton")
+def cli() -> None:
+    """Private advertising end to end: ad review, a data clean room and a protected auction."""
+
+
+def main() -> NoReturn:
+    """Run the command line; errors become `error:` and `hint:` lines on stderr and a documented exit code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of `adyton ARGUMENTS`. Internal defects keep their traceback; all other errors do not."""
+    try:
+        result = cli.main(args=arguments, prog_name="adyton", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("error: interrupted", err=True)
+        return 130
+    except KeyboardInterrupt:
+        click.echo("error: interrupted", err=True)
+        return 130
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except InternalError:
+        raise
+    except AdytonError as error:
+        click.echo(f"error: {error}", err=True)
+        if error.hint:
+            click.echo(f"hint: {error.hint}", err=True)
+        return error.exit_code
+    return result if isinstance(result, int) else 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""An output folder that is there whole or not at all.
+
+Everything is written into a hidden sibling; the sibling takes the folder's place by two renames at the very end. An
+interrupted run leaves the earlier folder untouched and its own sibling removed. Only a folder that holds our marker file
+is ever replaced, so that `--out ~/documents` can destroy nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from adyton.flywheel.errors import DemoFolderError
+
+MARKER = "summary.json"
+_MIN_FREE_BYTES = 300 * 1024 * 1024
+
+
+@contextmanager
+def whole_folder(target: Path) -> Iterator[Path]:
+    """A folder to write into that becomes `target` when the block ends without an error.
+
+    Raises DemoFolderError if `target` exists and is not an earlier output, or if its parent cannot be written or has
+    less than 300 MB free.
+    """
+    target = target.absolute()
+    _refuse_foreign(target)
+    partial: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _refuse_full(target.parent)
+        partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-partial-", dir=target.parent))
+    except OSError as error:
+        raise _unusable(target.parent, error) from error
+    try:
+        yield partial
+        _swap(partial, target)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EDQUOT, errno.EPERM):
+            raise _unusable(target.parent, error) from error
+        raise
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _refuse_foreign(target: Path) -> None:
+    if target.exists() and not (target / MARKER).is_file():
+        raise DemoFolderError(
+            "exists and is not the output of an earlier run",
+            where=str(target),
+            hint="choose another folder with --out",
+        )
+
+
+def _refuse_full(parent: Path) -> None:
+    free = shutil.disk_usage(parent).free
+    if free < _MIN_FREE_BYTES:
+        raise DemoFolderError(
+            f"only {free // 2**20} MB are free, {_MIN_FREE_BYTES // 2**20} MB are needed",
+            where=str(parent),
+            hint="free some space or choose another folder with --out",
+        )
+
+
+def _unusable(parent: Path, error: OSError) -> DemoFolderError:
+    reason = (error.strerror or type(error).__name__).lower()
+    return DemoFolderError(
+        f"cannot write here: {reason}", where=str(parent), hint="choose a folder that can be written with --out"
+    )
+
+
+def _swap(partial: Path, target: Path) -> None:
+    partial.chmod(0o755)
+    if not target.exists():
+        partial.rename(target)
+        return
+    _refuse_foreign(target)
+    retired = Path(tempfile.mkdtemp(prefix=f".{target.name}-old-", dir=target.parent)) / "old"
+    target.rename(retired)
+    try:
+        partial.rename(target)
+    except OSError:
+        retired.rename(target)
+        raise
+    finally:
+        shutil.rmtree(retired.parent, ignore_errors=True)
