@@ -1,8 +1,8 @@
 """An output folder that is there whole or not at all.
 
 Everything is written into a hidden sibling; the sibling takes the folder's place by two renames at the very end. An
-interrupted run leaves the earlier folder untouched and its own sibling removed. Only a folder that holds our marker file
-is ever replaced, so that `--out ~/documents` can destroy nothing.
+interrupted run leaves the earlier folder untouched and its own sibling removed. Only a folder that holds our marker
+file is ever replaced, so that `--out ~/documents` can destroy nothing.
 """
 
 from __future__ import annotations
