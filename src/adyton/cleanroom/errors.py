@@ -1,25 +1,25 @@
 """Errors of the clean room.
 
-    BadInputError
-    ├── ContractError            a contract says something that cannot hold
-    ├── KeyFileError             a party's key file cannot be read
-    └── TableRejectedError       a file does not fit its declared schema; names row and column, never a value
-    RefusedError
-    ├── WrongPassphraseError     a key file does not open
-    ├── ContractStateError       the contract's state forbids this
-    ├── ContractSignatureError   a signature is missing or false
-    ├── DatasetReusedError       a dataset id and version were sealed before
-    ├── SealBrokenError          sealed bytes were changed, cut, swapped or opened with another key
-    ├── TemplateRefusedError     the job asks for what the contract does not allow
-    ├── GateRefusedError         an output did not pass the release gate
-    ├── LedgerRollbackError      the ledger's file is older than its counter
-    └── ReceiptRefusedError      a receipt does not verify
-    UnavailableError
-    ├── LedgerUnavailableError   the ledger cannot be read or written
-    ├── SealWriteError           the sealed file cannot be written
-    └── EnclaveUnavailableError  the enclave's process did not start or was killed
-    PeerError
-    └── EnclaveProtocolError     the enclave or a broker said something unexpected
+BadInputError
+├── ContractError            a contract says something that cannot hold
+├── KeyFileError             a party's key file cannot be read
+└── TableRejectedError       a file does not fit its declared schema; names row and column, never a value
+RefusedError
+├── WrongPassphraseError     a key file does not open
+├── ContractStateError       the contract's state forbids this
+├── ContractSignatureError   a signature is missing or false
+├── DatasetReusedError       a dataset id and version were sealed before
+├── SealBrokenError          sealed bytes were changed, cut, swapped or opened with another key
+├── TemplateRefusedError     the job asks for what the contract does not allow
+├── GateRefusedError         an output did not pass the release gate
+├── LedgerRollbackError      the ledger's file is older than its counter
+└── ReceiptRefusedError      a receipt does not verify
+UnavailableError
+├── LedgerUnavailableError   the ledger cannot be read or written
+├── SealWriteError           the sealed file cannot be written
+└── EnclaveUnavailableError  the enclave's process did not start or was killed
+PeerError
+└── EnclaveProtocolError     the enclave or a broker said something unexpected
 """
 
 from __future__ import annotations
