@@ -1,0 +1,63 @@
+"""Which host functions each kind of script has, and how their arguments and answers cross the line.
+
+Call forms (script -> text for the host):
+    text   the single argument as text            json   the single argument as JSON
+    list   all arguments as one JSON array        none   empty text
+Answer forms (host -> script):
+    text   a string       json   the parsed JSON value       bytes   a Uint8Array
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from adyton.sandbox.values import UdfKind
+
+
+@dataclass(frozen=True)
+class HookShape:
+    """How one host function is marshalled."""
+
+    call: str
+    answer: str
+
+
+HOOK_SHAPES: Mapping[str, HookShape] = MappingProxyType(
+    {
+        "runInference": HookShape("text", "text"),
+        "getModelPaths": HookShape("none", "text"),
+        "getValues": HookShape("json", "text"),
+        "getValuesBinary": HookShape("json", "bytes"),
+        "runQuery": HookShape("text", "json"),
+        "runSetQueryUInt32": HookShape("text", "bytes"),
+        "runSetQueryUInt64": HookShape("text", "bytes"),
+        "runTopK": HookShape("list", "json"),
+        "logCustomMetric": HookShape("text", "text"),
+        "validate": HookShape("list", "json"),
+    }
+)
+"""`runTopK(queryVector, {filter, k})` and `validate(payload, schema)` reach the host as a JSON array of arguments."""
+
+HOOKS_OF_KIND: Mapping[UdfKind, frozenset[str]] = MappingProxyType(
+    {
+        UdfKind.PREPARE_DATA: frozenset({"runInference", "getModelPaths"}),
+        UdfKind.RETRIEVAL: frozenset(
+            {
+                "getValues",
+                "getValuesBinary",
+                "runQuery",
+                "runSetQueryUInt32",
+                "runSetQueryUInt64",
+                "runTopK",
+                "logCustomMetric",
+            }
+        ),
+        UdfKind.GENERATE_BID: frozenset({"runInference", "getModelPaths", "validate"}),
+        UdfKind.SCORE_AD: frozenset(),
+        UdfKind.REPORTING: frozenset(),
+        UdfKind.ENCODE_SIGNALS: frozenset(),
+    }
+)
+"""`console.*` and `logMessage` exist in every kind and never leave the worker before the call ends."""

@@ -1,0 +1,50 @@
+"""Bookkeeping of the pool: the workers of one script, and the health of one owner."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+from adyton.sandbox.process import WorkerProcess
+from adyton.sandbox.values import UdfHandle
+
+
+class OwnerHealth:
+    """Failures in a row of one owner's scripts, and until when they are not run."""
+
+    def __init__(self) -> None:
+        self.failures = 0
+        self.blocked_until_s = float("-inf")
+
+
+class Lane:
+    """The workers of one script. `live` counts idle, busy, tidying and starting ones."""
+
+    def __init__(self, handle: UdfHandle, code: str) -> None:
+        self.handle = handle
+        self.code = code
+        self.idle: deque[WorkerProcess] = deque()
+        self.live = 0
+        self.tidying = 0
+        self.unloaded = False
+        self._waiters: deque[asyncio.Future[None]] = deque()
+
+    async def wait_free(self, until: float) -> None:
+        """Return when a worker may have become free, or at loop time `until`."""
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout_at(until):
+                await waiter
+        except TimeoutError:
+            pass
+        finally:
+            if not waiter.done() or waiter.cancelled():
+                self._waiters.remove(waiter)
+
+    def wake(self) -> None:
+        while self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return

@@ -1,0 +1,396 @@
+"""Worker processes for many scripts: one owner and one code version each, spares ready, failures backed off.
+
+async with SandboxPool() as pool:
+    handle = await pool.load("buyer.example", code, UdfKind.GENERATE_BID)
+    result = await pool.call(handle, "generateBid", [orjson.dumps(ads), b'""'], deadline_ms=100)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import re
+from collections import deque
+from collections.abc import Coroutine, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Self
+
+import orjson
+
+from adyton.kernel.clock import Clock, SystemClock
+from adyton.kernel.errors import AdytonError
+from adyton.sandbox.errors import (
+    OwnerBackedOffError,
+    SandboxUnavailableError,
+    UdfArgumentError,
+    UdfCrashedError,
+    UdfLoadError,
+    UdfOutputError,
+    UdfThrewError,
+    UdfTimeoutError,
+)
+from adyton.sandbox.frames import Answer
+from adyton.sandbox.isolation import Isolation, strongest_isolation, warn_if_weak, worker_command
+from adyton.sandbox.lanes import Lane, OwnerHealth
+from adyton.sandbox.process import WorkerProcess
+from adyton.sandbox.values import (
+    Bytes,
+    HostHook,
+    SandboxLimits,
+    SignalMap,
+    UdfArgument,
+    UdfHandle,
+    UdfKind,
+    UdfResult,
+)
+
+_log = logging.getLogger(__name__)
+_IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
+_NO_HOOKS: Mapping[str, HostHook] = MappingProxyType({})
+# A worker that has just answered is ready again in about a millisecond; starting another takes far longer.
+_TIDY_UP_WAIT_S = 0.02
+
+
+class SandboxPool:
+    """Runs untrusted scripts. An async context manager; `close` kills every process.
+
+    spares: blank workers kept ready, so that loading and replacing never wait for a process to start.
+    isolation: None finds the strongest wall of this machine when the pool opens.
+    """
+
+    def __init__(
+        self,
+        *,
+        limits: SandboxLimits | None = None,
+        spares: int = 1,
+        clock: Clock | None = None,
+        isolation: Isolation | None = None,
+    ) -> None:
+        self.limits = limits or SandboxLimits()
+        self._n_spares = spares
+        self._clock: Clock = clock or SystemClock()
+        self._isolation = isolation
+        self._lanes: dict[UdfHandle, Lane] = {}
+        self._spares: deque[WorkerProcess] = deque()
+        self._health: dict[str, OwnerHealth] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._n_workers = 0
+        self._closed = False
+        self._refilling = False
+
+    @property
+    def isolation(self) -> Isolation:
+        """The wall around the workers; known once the pool is open."""
+        if self._isolation is None:
+            raise SandboxUnavailableError("the sandbox pool is not open", hint="use `async with SandboxPool()`")
+        return self._isolation
+
+    async def __aenter__(self) -> Self:
+        if self._isolation is None:
+            self._isolation = await asyncio.to_thread(strongest_isolation)
+        warn_if_weak(self._isolation)
+        self._refill()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def load(self, owner: str, code: str, kind: UdfKind) -> UdfHandle:
+        """A handle for `code`, after a worker has compiled it and run its top level once.
+
+        Loading the same code again gives the same handle at no cost. Raises UdfLoadError, UdfTimeoutError,
+        UdfCrashedError, SandboxUnavailableError, OwnerBackedOffError.
+        """
+        encoded = code.encode()
+        handle = UdfHandle(owner, hashlib.sha256(encoded).hexdigest(), kind)
+        if handle in self._lanes:
+            return handle
+        if len(encoded) > self.limits.code_bytes:
+            raise UdfLoadError(f"the script is larger than {self.limits.code_bytes} bytes", where=handle.label)
+        lane = Lane(handle, code)
+        try:
+            worker = await self._loaded_worker(lane)
+        except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
+            self._count_failure(owner)
+            raise
+        if handle in self._lanes:  # loaded by someone else in the meantime
+            self._retire(worker)
+            return handle
+        lane.live = 1
+        lane.idle.append(worker)
+        self._lanes[handle] = lane
+        return handle
+
+    async def unload(self, handle: UdfHandle) -> None:
+        """Forget a script; requests in flight still end, then its processes do."""
+        lane = self._lanes.pop(handle, None)
+        if lane is None:
+            return
+        lane.unloaded = True
+        while lane.idle:
+            lane.live -= 1
+            self._retire(lane.idle.popleft())
+
+    async def call(
+        self,
+        handle: UdfHandle,
+        function: str,
+        args: Sequence[UdfArgument],
+        *,
+        deadline_ms: int,
+        hooks: Mapping[str, HostHook] = _NO_HOOKS,
+        capture_console: bool = False,
+    ) -> UdfResult:
+        """What `function(*args)` returns, run in a context that nobody has used before.
+
+        deadline_ms: from now, the wait for a free worker included.   hooks: host functions for this request; the kind
+        decides which names the script has, and one that is missing here throws inside the script.
+        Raises UdfThrewError, UdfTimeoutError, UdfCrashedError, UdfOutputError, OwnerBackedOffError,
+        SandboxUnavailableError, UdfArgumentError.
+        """
+        (outcome,) = await self.call_each(
+            handle, function, [args], deadline_ms=deadline_ms, hooks=hooks, capture_console=capture_console
+        )
+        if isinstance(outcome, UdfResult):
+            return outcome
+        raise outcome
+
+    async def call_each(
+        self,
+        handle: UdfHandle,
+        function: str,
+        calls: Sequence[Sequence[UdfArgument]],
+        *,
+        deadline_ms: int,
+        hooks: Mapping[str, HostHook] = _NO_HOOKS,
+        capture_console: bool = False,
+    ) -> list[UdfResult | UdfThrewError | UdfOutputError]:
+        """The outcome of each call, in order, all made one after the other in one fresh context.
+
+        For one request that applies one function to many values (scoreAd over the ads of an auction): a call that
+        throws or returns too much does not touch the others. Timeouts and crashes raise, as in `call`.
+        """
+        if not _IDENTIFIER.fullmatch(function):
+            raise UdfArgumentError("the function's name is not an identifier", where=handle.label)
+        if not calls:
+            return []
+        encoded = [[_argument(value) for value in call] for call in calls]
+        if sum(len(body) for call in encoded for _, body in call) > self.limits.argument_bytes:
+            raise UdfArgumentError(f"arguments exceed {self.limits.argument_bytes} bytes", where=handle.label)
+        self._check_health(handle.owner)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + deadline_ms / 1000
+        lane = self._lanes.get(handle)
+        if lane is None:
+            raise UdfArgumentError("the script is not loaded", where=handle.label)
+        worker = await self._acquire(lane, deadline)
+        try:
+            answers = await worker.call(
+                handle,
+                function,
+                encoded,
+                timeout_s=max(deadline - loop.time(), 0.0),
+                hooks=hooks,
+                capture_console=capture_console,
+            )
+        except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
+            self._count_failure(handle.owner)
+            raise
+        finally:
+            self._release(lane, worker)
+        self._health.pop(handle.owner, None)
+        return [_outcome(handle, answer) for answer in answers]
+
+    async def close(self) -> None:
+        """Kill and reap every process. The pool cannot be used afterwards."""
+        self._closed = True
+        for handle in list(self._lanes):
+            await self.unload(handle)
+        while self._tasks or self._spares:
+            while self._spares:
+                self._retire(self._spares.popleft())
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _acquire(self, lane: Lane, deadline: float) -> WorkerProcess:
+        loop = asyncio.get_running_loop()
+        may_start_at = loop.time() + (_TIDY_UP_WAIT_S if lane.tidying else 0.0)
+        while True:
+            while lane.idle:
+                worker = lane.idle.pop()
+                if worker.is_alive:
+                    return worker
+                lane.live -= 1
+                self._retire(worker)
+            now = loop.time()
+            if now >= deadline:
+                raise UdfTimeoutError("no worker was free before the deadline", where=lane.handle.label)
+            if lane.live < self.limits.workers_per_udf and now >= may_start_at:
+                lane.live += 1
+                try:
+                    async with asyncio.timeout_at(deadline):
+                        return await self._loaded_worker(lane)
+                except TimeoutError:
+                    self._lost_worker(lane)
+                    raise UdfTimeoutError("no worker was ready before the deadline", where=lane.handle.label) from None
+                except BaseException:
+                    self._lost_worker(lane)
+                    raise
+            until = deadline if lane.live >= self.limits.workers_per_udf else min(deadline, may_start_at)
+            await lane.wait_free(until)
+
+    def _release(self, lane: Lane, worker: WorkerProcess) -> None:
+        if not worker.is_alive:
+            self._lost_worker(lane)
+            self._retire(worker)
+        else:
+            lane.tidying += 1
+            self._spawn(self._tidy_up(lane, worker))
+
+    async def _tidy_up(self, lane: Lane, worker: WorkerProcess) -> None:
+        ready = await worker.wait_ready(self.limits.load_ms / 1000)
+        lane.tidying -= 1
+        if not ready:
+            self._count_failure(lane.handle.owner)
+        if ready and not lane.unloaded and not self._closed and worker.requests < self.limits.requests_per_worker:
+            lane.idle.append(worker)
+            lane.wake()
+        else:
+            self._lost_worker(lane)
+            self._retire(worker)
+
+    def _lost_worker(self, lane: Lane) -> None:
+        lane.live -= 1
+        lane.wake()
+        if lane.live == 0 and not lane.unloaded and not self._closed:
+            lane.live = 1
+            self._spawn(self._replace(lane))
+
+    async def _replace(self, lane: Lane) -> None:
+        try:
+            worker = await self._loaded_worker(lane)
+        except AdytonError:
+            # The next request tries again, and reports what is wrong.
+            lane.live -= 1
+        else:
+            if lane.unloaded or self._closed:
+                lane.live -= 1
+                self._retire(worker)
+            else:
+                lane.idle.append(worker)
+        lane.wake()
+
+    async def _loaded_worker(self, lane: Lane) -> WorkerProcess:
+        worker = await self._blank_worker()
+        try:
+            await worker.load(lane.handle, lane.code)
+        except BaseException:
+            self._retire(worker)
+            raise
+        return worker
+
+    async def _blank_worker(self) -> WorkerProcess:
+        while self._spares:
+            worker = self._spares.popleft()
+            self._refill()
+            if worker.is_alive:
+                return worker
+            self._retire(worker)
+        return await self._start_worker()
+
+    async def _start_worker(self) -> WorkerProcess:
+        if self._closed:
+            raise SandboxUnavailableError("the sandbox pool is closed")
+        if self._n_workers >= self.limits.workers and not self._evict_idle():
+            raise SandboxUnavailableError(f"all {self.limits.workers} workers are busy", hint="raise the worker limit")
+        self._n_workers += 1
+        try:
+            return await WorkerProcess.start(worker_command(self.limits, self.isolation), self.limits)
+        except BaseException:
+            self._n_workers -= 1
+            raise
+
+    def _evict_idle(self) -> bool:
+        for lane in self._lanes.values():
+            if lane.idle:
+                lane.live -= 1
+                self._retire(lane.idle.popleft())
+                return True
+        return False
+
+    def _retire(self, worker: WorkerProcess) -> None:
+        self._n_workers -= 1
+        self._spawn(worker.kill())
+
+    def _refill(self) -> None:
+        if not self._refilling and not self._closed:
+            self._refilling = True
+            self._spawn(self._fill_spares())
+
+    async def _fill_spares(self) -> None:
+        try:
+            while len(self._spares) < self._n_spares and self._n_workers < self.limits.workers:
+                # `close` empties this queue once all tasks, this one included, have ended.
+                self._spares.append(await self._start_worker())
+        except AdytonError as error:
+            _log.warning("no spare sandbox worker: %s", error)
+        finally:
+            self._refilling = False
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _check_health(self, owner: str) -> None:
+        health = self._health.get(owner)
+        if health is not None and self._clock.monotonic_s() < health.blocked_until_s:
+            raise OwnerBackedOffError(
+                "the owner's scripts failed repeatedly and are not run for a while",
+                where=owner,
+                hint="fix the script; the pause ends by itself",
+            )
+
+    def _count_failure(self, owner: str) -> None:
+        health = self._health.setdefault(owner, OwnerHealth())
+        health.failures += 1
+        excess = health.failures - self.limits.failures_before_backoff
+        if excess >= 0:
+            pause_ms = min(self.limits.backoff_ms * 2 ** min(excess, 30), self.limits.backoff_max_ms)
+            health.blocked_until_s = self._clock.monotonic_s() + pause_ms / 1000
+
+
+def _argument(value: UdfArgument) -> tuple[str, bytes]:
+    if isinstance(value, Bytes):
+        return "h", value.data
+    if isinstance(value, SignalMap):
+        return "m", value.json
+    return "j", value
+
+
+def _outcome(handle: UdfHandle, answer: Answer) -> UdfResult | UdfThrewError | UdfOutputError:
+    where = handle.label
+    if answer.status == "L":
+        return UdfOutputError("the returned value is too large", where=where)
+    if answer.status == "N":
+        return UdfThrewError("the script has no such function", where=where)
+    if answer.status == "T":
+        return UdfThrewError(
+            "the function threw",
+            where=where,
+            script_message=answer.body.decode(errors="replace"),
+            effects=answer.effects,
+            console=answer.console,
+        )
+    data: bytes | None = None
+    body = answer.body
+    try:
+        if answer.status == "B":
+            digits, _, body = body.partition(b";")
+            data = bytes.fromhex(digits.decode("ascii"))
+        value = orjson.loads(body)
+    except ValueError:
+        return UdfOutputError("the returned value is not well-formed JSON", where=where)
+    return UdfResult(body, value, data, answer.console, answer.effects)

@@ -1,0 +1,304 @@
+"""One worker process: start it, load one script, make calls, kill it. Owns the process and both ends of its pipe."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import orjson
+
+from adyton.kernel.errors import AdytonError
+from adyton.sandbox.errors import (
+    SandboxUnavailableError,
+    UdfCrashedError,
+    UdfLoadError,
+    UdfOutputError,
+    UdfTimeoutError,
+)
+from adyton.sandbox.frames import (
+    Answer,
+    Frame,
+    FrameReader,
+    FrameType,
+    MalformedFrameError,
+    argument_forms,
+    decode_answers,
+    decode_host_call,
+    encode_frame,
+    with_header,
+)
+from adyton.sandbox.hooks import HOOK_SHAPES, HOOKS_OF_KIND
+from adyton.sandbox.isolation import WorkerCommand, driver_source
+from adyton.sandbox.values import HostHook, SandboxLimits, UdfHandle, UdfKind
+
+_FRAME_OVERHEAD_BYTES = 1024 * 1024
+_MAX_WAITING_FRAMES = 4
+
+
+class WorkerProcess:
+    """A worker that `start` made. Every error but UdfLoadError leaves it dead."""
+
+    def __init__(self, process: asyncio.subprocess.Process, channel: _Channel, limits: SandboxLimits) -> None:
+        self._process = process
+        self._channel = channel
+        self._limits = limits
+        self.requests = 0
+
+    @classmethod
+    async def start(cls, command: WorkerCommand, limits: SandboxLimits) -> WorkerProcess:
+        """A worker without a script. Raises SandboxUnavailableError if it does not come up in `limits.start_ms`."""
+        ours, theirs = socket.socketpair()
+        # The payload of a result is at most one answer over the limit plus console lines and effects.
+        channel = _Channel(limits.result_bytes + limits.hook_bytes + _FRAME_OVERHEAD_BYTES)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command.arguments,
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                # What an engine prints when it dies may quote the script's data.
+                stderr=asyncio.subprocess.DEVNULL,
+                env=command.environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            ours.close()
+            raise SandboxUnavailableError("a worker process cannot be started", where=type(error).__name__) from error
+        finally:
+            theirs.close()
+        await asyncio.get_running_loop().create_connection(lambda: channel, sock=ours)
+        worker = cls(process, channel, limits)
+        try:
+            async with asyncio.timeout(limits.start_ms / 1000):
+                await worker._expect(FrameType.HELLO)
+        except BaseException as error:
+            await worker.kill()
+            if isinstance(error, TimeoutError | AdytonError):
+                raise SandboxUnavailableError(
+                    "a worker process did not come up", hint="adyton sandbox report shows what works on this machine"
+                ) from error
+            raise
+        return worker
+
+    @property
+    def is_alive(self) -> bool:
+        return self._process.returncode is None and not self._channel.closed
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    async def load(self, handle: UdfHandle, code: str) -> None:
+        """Give the worker its script. Raises UdfLoadError, UdfTimeoutError, UdfCrashedError, UdfOutputError."""
+        parts = with_header({"driver": driver_source(), "spec": _driver_spec(handle.kind, self._limits)}, code.encode())
+        try:
+            async with asyncio.timeout(self._limits.load_ms / 1000):
+                self._channel.send(encode_frame(FrameType.LOAD, *parts))
+                frame = await self._receive(handle.label)
+        except TimeoutError:
+            await self.kill()
+            raise UdfTimeoutError("the script did not load in time", where=handle.label) from None
+        except BaseException:
+            await self.kill()
+            raise
+        if frame.type is FrameType.LOAD_FAILED:
+            await self.kill()
+            message = frame.payload.decode(errors="replace")
+            raise UdfLoadError("the script cannot be loaded", where=handle.label, script_message=message)
+        if frame.type is not FrameType.LOADED:
+            await self.kill()
+            raise UdfOutputError("the worker broke the protocol while loading", where=handle.label)
+
+    async def call(
+        self,
+        handle: UdfHandle,
+        function: str,
+        calls: Sequence[Sequence[tuple[str, bytes]]],
+        *,
+        timeout_s: float,
+        hooks: Mapping[str, HostHook],
+        capture_console: bool,
+    ) -> list[Answer]:
+        """The answers to `calls` (each a list of (form, body) arguments), all made in one fresh context.
+
+        Raises UdfTimeoutError, UdfCrashedError, UdfOutputError; the process is dead afterwards, also on cancellation.
+        """
+        self.requests += 1
+        header = {"function": function, "calls": [argument_forms(call) for call in calls], "console": capture_console}
+        budget = _HookBudget(self._limits.hook_calls * len(calls), self._limits.hook_bytes)
+        try:
+            async with asyncio.timeout(timeout_s):
+                bodies = [body for call in calls for _, body in call]
+                self._channel.send(encode_frame(FrameType.CALL, *with_header(header, *bodies)))
+                while True:
+                    frame = await self._receive(handle.label)
+                    if frame.type is FrameType.HOST_CALL:
+                        await self._answer_host_call(handle, frame, hooks, budget)
+                    elif frame.type is FrameType.RESULT:
+                        return decode_answers(frame.payload, len(calls))
+                    else:
+                        raise MalformedFrameError("an unexpected frame")  # noqa: TRY301
+        except TimeoutError:
+            await self.kill()
+            raise UdfTimeoutError(f"no answer within {timeout_s * 1000:.0f} ms", where=handle.label) from None
+        except MalformedFrameError as error:
+            await self.kill()
+            raise UdfOutputError(f"the worker sent {error}", where=handle.label) from None
+        except BaseException:
+            await self.kill()
+            raise
+
+    async def wait_ready(self, timeout_s: float) -> bool:
+        """True once the worker has tidied up after a call and can take another; False (and dead) if it does not."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._expect(FrameType.READY)
+        except (TimeoutError, AdytonError):
+            await self.kill()
+            return False
+        except BaseException:
+            await self.kill()
+            raise
+        return True
+
+    async def kill(self) -> None:
+        """SIGKILL the whole process group and reap it. Harmless when it is already dead."""
+        self._channel.close()
+        if self._process.returncode is None:
+            # Not `Process.kill`: it polls, and so takes the exit status away from asyncio's own watcher.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+        # A cancelled caller must not leave a zombie behind.
+        await asyncio.shield(self._process.wait())
+
+    async def _answer_host_call(
+        self, handle: UdfHandle, frame: Frame, hooks: Mapping[str, HostHook], budget: _HookBudget
+    ) -> None:
+        name, text = decode_host_call(frame.payload)
+        if name not in HOOKS_OF_KIND[handle.kind]:
+            raise MalformedFrameError("a call of a host function that this kind of script does not have")
+        hook = hooks.get(name)
+        if not budget.take_call(len(frame.payload)):
+            reply = b"ethe budget for host functions is used up"
+        elif hook is None:
+            reply = b"enot available in this request"
+        else:
+            try:
+                answer = await hook(text)
+            except AdytonError:
+                reply = b"ethe host function failed"
+            else:
+                reply = b"b" + answer if isinstance(answer, bytes) else b"s" + answer.encode()
+                if not budget.take_bytes(len(reply)):
+                    reply = b"ethe budget for host functions is used up"
+        self._channel.send(encode_frame(FrameType.HOST_REPLY, reply))
+
+    async def _expect(self, kind: FrameType) -> None:
+        frame = await self._receive("worker")
+        if frame.type is not kind:
+            raise UdfOutputError("the worker sent an unexpected frame", where="worker")
+
+    async def _receive(self, where: str) -> Frame:
+        try:
+            return await self._channel.receive()
+        except MalformedFrameError as error:
+            raise UdfOutputError(f"the worker sent {error}", where=where) from None
+        except EOFError:
+            raise UdfCrashedError("the worker process ended", where=where) from None
+
+
+class _HookBudget:
+    """How often and with how many bytes one request may still call host functions."""
+
+    def __init__(self, calls: int, n_bytes: int) -> None:
+        self._calls = calls
+        self._bytes = n_bytes
+
+    def take_call(self, n_bytes: int) -> bool:
+        self._calls -= 1
+        return self._calls >= 0 and self.take_bytes(n_bytes)
+
+    def take_bytes(self, n_bytes: int) -> bool:
+        self._bytes -= n_bytes
+        return self._bytes >= 0
+
+
+class _Channel(asyncio.Protocol):
+    """Frames over the worker's socket. A worker that floods the host is cut off."""
+
+    def __init__(self, max_payload_bytes: int) -> None:
+        self._reader = FrameReader(max_payload_bytes)
+        self._frames: deque[Frame] = deque()
+        self._fault: MalformedFrameError | EOFError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._transport: asyncio.Transport | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._fault is not None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if self._fault is not None:
+            return
+        try:
+            self._frames.extend(self._reader.feed(data))
+            if len(self._frames) > _MAX_WAITING_FRAMES:
+                raise MalformedFrameError("more frames than the protocol allows")  # noqa: TRY301
+        except MalformedFrameError as fault:
+            self._end(fault)
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        self._end(EOFError())
+        self._wake()
+
+    def send(self, frame: bytes) -> None:
+        if self._transport is not None and self._fault is None:
+            self._transport.write(frame)
+
+    async def receive(self) -> Frame:
+        """The next frame. Raises EOFError or MalformedFrameError."""
+        while not self._frames:
+            if self._fault is not None:
+                raise self._fault
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        return self._frames.popleft()
+
+    def close(self) -> None:
+        self._end(EOFError())
+
+    def _end(self, fault: MalformedFrameError | EOFError) -> None:
+        if self._fault is None:
+            self._fault = fault
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+def _driver_spec(kind: UdfKind, limits: SandboxLimits) -> str:
+    shapes = {
+        name: {"call": HOOK_SHAPES[name].call, "answer": HOOK_SHAPES[name].answer} for name in HOOKS_OF_KIND[kind]
+    }
+    return orjson.dumps(
+        {
+            "kind": kind.value,
+            "hooks": shapes,
+            "consoleBytes": limits.console_bytes,
+            "resultBytes": limits.result_bytes,
+        }
+    ).decode()

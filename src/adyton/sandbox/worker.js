@@ -1,0 +1,151 @@
+// One script of one owner, in a process without permissions. Frames on stdin and stdout: u32 length | u8 type | payload.
+//
+// Each request runs in a context that no earlier request has seen; the next one is made while the process is idle.
+// The context keeps requests apart; what keeps a script away from the machine is Deno's permissions, the resource
+// limits and the namespaces around this process.
+import vm from "node:vm";
+import { setImmediate } from "node:timers";
+
+const LOAD = 1, CALL = 2, HOST_REPLY = 3;
+const HELLO = 16, LOADED = 17, LOAD_FAILED = 18, RESULT = 19, HOST_CALL = 20, READY = 21;
+
+const stdin = Deno.stdin, stdout = Deno.stdout;
+const exit = Deno.exit.bind(Deno);
+const encoder = new TextEncoder(), decoder = new TextDecoder();
+const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+const turn = () => new Promise((resolve) => setImmediate(resolve));
+
+// The script never gets an object of this realm. Should one leak, nothing reachable here can carry state onwards.
+delete globalThis.Deno;
+lock(globalThis);
+
+function lock(root) {
+  const seen = new Set(), queue = [root];
+  while (queue.length) {
+    const value = queue.pop();
+    if (value === null || (typeof value !== "object" && typeof value !== "function") || seen.has(value)) continue;
+    seen.add(value);
+    try {
+      queue.push(Object.getPrototypeOf(value));
+      if (value !== globalThis) Object.freeze(value);
+      else Object.preventExtensions(value);
+      for (const key of Reflect.ownKeys(value)) {
+        const found = Object.getOwnPropertyDescriptor(value, key);
+        if (found && "value" in found) queue.push(found.value);
+        else if (found) queue.push(found.get, found.set);
+      }
+    } catch { /* exotic objects that refuse to be frozen */ }
+  }
+}
+
+function read(n) {
+  const bytes = new Uint8Array(n);
+  for (let at = 0; at < n;) {
+    const got = stdin.readSync(bytes.subarray(at));
+    if (got === null) exit(0);
+    at += got;
+  }
+  return bytes;
+}
+function receive() {
+  const head = read(5);
+  const length = new DataView(head.buffer).getUint32(0);
+  return [head[4], read(length)];
+}
+function send(type, ...parts) {
+  let length = 0;
+  for (const part of parts) length += part.length;
+  const frame = new Uint8Array(5 + length);
+  new DataView(frame.buffer).setUint32(0, length);
+  frame[4] = type;
+  let at = 5;
+  for (const part of parts) { frame.set(part, at); at += part.length; }
+  for (at = 0; at < frame.length;) at += stdout.writeSync(frame.subarray(at));
+}
+function split(payload) {
+  const size = new DataView(payload.buffer, payload.byteOffset).getUint32(0);
+  return [JSON.parse(decoder.decode(payload.subarray(4, 4 + size))), payload.subarray(4 + size)];
+}
+function joined(header, bodies) {
+  const text = encoder.encode(JSON.stringify(header));
+  const size = new Uint8Array(4);
+  new DataView(size.buffer).setUint32(0, text.length);
+  return [size, text, ...bodies];
+}
+function describe(error) {
+  try { return String(error.message).slice(0, 1000); } catch { return ""; }
+}
+
+let load = null, driverScript = null, udfScript = null;
+let next = null, generation = 0, serving = 0;
+
+function makeContext() {
+  const mine = ++generation;
+  const context = vm.createContext(vm.constants.DONT_CONTEXTIFY);
+  const hostCall = (name, text) => {
+    if (mine !== serving) return "eno request is being served";
+    send(HOST_CALL, ...joined({ name }, [encoder.encode(text)]));
+    const [type, payload] = receive();
+    if (type !== HOST_REPLY) exit(3);
+    const body = payload.subarray(1);
+    const kind = String.fromCharCode(payload[0]);
+    return kind + (kind === "b" ? body.toHex() : decoder.decode(body));
+  };
+  const driver = driverScript.runInContext(context)(hostCall, load.spec);
+  udfScript.runInContext(context);
+  return { driver, mine };
+}
+
+async function serve(payload) {
+  const [header, bodies] = split(payload);
+  const { driver, mine } = next ?? makeContext();
+  next = null;
+  serving = mine;
+  driver.begin(header.console);
+  const items = [], answers = [];
+  let at = 0;
+  for (const call of header.calls) {
+    const args = [];
+    for (const [form, size] of call) {
+      const body = bodies.subarray(at, at + size);
+      at += size;
+      args.push(form, form === "h" ? body.toHex() : decoder.decode(body));
+    }
+    let answer = driver.invoke(header.function, ...args);
+    if (answer === "P") {
+      await turn();
+      // What is unsettled once all microtasks ran can only wait for WebAssembly; the host's deadline ends the rest.
+      while (!(answer = driver.settled())) await sleep(1);
+    }
+    const body = encoder.encode(String(answer).slice(1));
+    items.push({ status: String(answer)[0], size: body.length, effects: driver.effects(), console: driver.console() });
+    answers.push(body);
+  }
+  serving = 0;
+  send(RESULT, ...joined({ items }, answers));
+  // Left-over microtasks of this request run now, before the host may give this process another one.
+  await turn();
+  try { next = makeContext(); } catch { next = null; }
+  send(READY);
+}
+
+send(HELLO);
+for (;;) {
+  const [type, payload] = receive();
+  if (type === LOAD && load === null) {
+    const [header, code] = split(payload);
+    load = header;
+    try {
+      driverScript = new vm.Script(header.driver, { filename: "driver.js" });
+      udfScript = new vm.Script(decoder.decode(code), { filename: "udf.js" });
+      next = makeContext();
+      send(LOADED);
+    } catch (error) {
+      send(LOAD_FAILED, encoder.encode(describe(error)));
+    }
+  } else if (type === CALL && udfScript !== null) {
+    await serve(payload);
+  } else {
+    exit(3);
+  }
+}
