@@ -1,0 +1,355 @@
+"""Sealed tables: Parquet modular encryption with one key per file, and a signed manifest beside it.
+
+    DATASET.v3.sealed            Parquet, AES-256-GCM, footer and columns under one data key (DEK)
+    DATASET.v3.manifest.json     what it is, hash of the ciphertext, the DEK wrapped to the owner's key, signature
+
+The associated data of every module starts with `dataset_id:version`, which is not stored in the file: a file that is
+presented as another dataset or version does not open. Batches go from the source straight into the encryptor, so no
+plaintext is written anywhere; the file appears under its name only when it is complete.
+
+Non-goals: row counts, column sizes and the time of sealing are visible to whoever holds the file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pyarrow.parquet.encryption as pe
+
+from adyton.cleanroom.errors import DatasetReusedError, SealBrokenError, SealWriteError, TableRejectedError
+from adyton.cleanroom.key_wrap import KEY_BYTES, unwrap_key, wrap_info, wrap_key
+from adyton.cleanroom.party import Party, PartyIdentity
+from adyton.cleanroom.table_columns import TableColumn, arrow_schema, columns_from_json, columns_to_json
+from adyton.cleanroom.table_source import table_batches
+from adyton.kernel.canonical import Json, canonical_bytes
+from adyton.kernel.chance import OsRandom, RandomSource
+from adyton.kernel.clock import Clock, SystemClock
+from adyton.kernel.errors import BadInputError
+from adyton.kernel.ids import DatasetId, PartyName
+
+MANIFEST_FORMAT = "adyton-sealed-table/1"
+DEK_DOMAIN = "adyton sealed table key v1"
+ROW_GROUP_ROWS = 1 << 20
+MAX_MANIFEST_BYTES = 1 << 20
+_DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
+
+Progress = Callable[[int], None]
+"""Told how many rows are sealed so far."""
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a sealed file is. `wrapped_dek` opens with the owner's receiving key; `signature` is the owner's."""
+
+    dataset_id: DatasetId
+    version: int
+    owner: PartyName
+    columns: tuple[TableColumn, ...]
+    rows: int
+    ciphertext_sha256: str
+    ciphertext_bytes: int
+    wrapped_dek: bytes
+    sealed_at_ms: int
+    signature: bytes = b""
+
+    def dek_info(self) -> bytes:
+        """HPKE `info` of the wrapped DEK: another dataset, version or ciphertext does not open it."""
+        return wrap_info(
+            DEK_DOMAIN,
+            {
+                "dataset_id": str(self.dataset_id),
+                "version": self.version,
+                "owner": str(self.owner),
+                "ciphertext_sha256": self.ciphertext_sha256,
+            },
+        )
+
+    def signed_bytes(self) -> bytes:
+        unsigned = {key: value for key, value in self.as_json().items() if key != "signature"}
+        return b"adyton sealed table v1\x00" + canonical_bytes(unsigned)
+
+    def check_signature(self, owner: PartyIdentity) -> None:
+        """Raises SealBrokenError unless the manifest is `owner`'s."""
+        if owner.name != self.owner or not owner.has_signed(self.signed_bytes(), self.signature):
+            raise SealBrokenError("the manifest is not signed by its owner", where=str(self.dataset_id))
+
+    def as_json(self) -> dict[str, Json]:
+        return {
+            "format": MANIFEST_FORMAT,
+            "dataset_id": str(self.dataset_id),
+            "version": self.version,
+            "owner": str(self.owner),
+            "columns": columns_to_json(self.columns),
+            "rows": self.rows,
+            "ciphertext_sha256": self.ciphertext_sha256,
+            "ciphertext_bytes": self.ciphertext_bytes,
+            "wrapped_dek": base64.b64encode(self.wrapped_dek).decode(),
+            "sealed_at_ms": self.sealed_at_ms,
+            "signature": self.signature.hex(),
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> Manifest:
+        """Parse `as_json()`. Raises BadInputError."""
+        if not isinstance(value, Mapping) or value.get("format") != MANIFEST_FORMAT:
+            raise BadInputError(f"this is no manifest (wanted format {MANIFEST_FORMAT})")
+        try:
+            return cls(
+                dataset_id=DatasetId(_checked_id(str(value["dataset_id"]))),
+                version=int(value["version"]),
+                owner=PartyName(str(value["owner"])),
+                columns=columns_from_json(value["columns"]),
+                rows=int(value["rows"]),
+                ciphertext_sha256=str(value["ciphertext_sha256"]),
+                ciphertext_bytes=int(value["ciphertext_bytes"]),
+                wrapped_dek=base64.b64decode(str(value["wrapped_dek"]), validate=True),
+                sealed_at_ms=int(value["sealed_at_ms"]),
+                signature=bytes.fromhex(str(value["signature"])),
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise BadInputError("a field of the manifest is missing or malformed") from error
+
+
+def sealed_path(folder: Path, dataset_id: str, version: int) -> Path:
+    return folder / f"{dataset_id}.v{version}.sealed"
+
+
+def manifest_path(folder: Path, dataset_id: str, version: int) -> Path:
+    return folder / f"{dataset_id}.v{version}.manifest.json"
+
+
+def seal_file(
+    source: Path,
+    folder: Path,
+    columns: Sequence[TableColumn],
+    *,
+    dataset_id: str,
+    version: int,
+    owner: Party,
+    progress: Progress | None = None,
+    random: RandomSource | None = None,
+    clock: Clock | None = None,
+) -> Manifest:
+    """Seal a CSV or Parquet file into `folder`; gives the signed manifest, which is written there too.
+
+    Raises TableRejectedError for a row that does not fit, DatasetReusedError if this id and version exist,
+    SealWriteError if the folder cannot be written. After an error nothing is left behind.
+    """
+    batches = table_batches(source, columns)
+    return seal_batches(
+        batches,
+        folder,
+        columns,
+        dataset_id=dataset_id,
+        version=version,
+        owner=owner,
+        progress=progress,
+        random=random,
+        clock=clock,
+    )
+
+
+def seal_batches(
+    batches: Iterator[pa.RecordBatch],
+    folder: Path,
+    columns: Sequence[TableColumn],
+    *,
+    dataset_id: str,
+    version: int,
+    owner: Party,
+    progress: Progress | None = None,
+    random: RandomSource | None = None,
+    clock: Clock | None = None,
+) -> Manifest:
+    """`seal_file` for batches that already have the declared columns."""
+    target = sealed_path(folder, _checked_id(dataset_id), version)
+    manifest_file = manifest_path(folder, dataset_id, version)
+    if version < 1:
+        raise BadInputError("the version must be at least 1", where=dataset_id)
+    if target.exists() or manifest_file.exists():
+        raise DatasetReusedError(
+            "this dataset id and version were sealed before", where=target.name, hint="raise the version"
+        )
+    dek = (random or OsRandom()).token(KEY_BYTES)
+    partial = target.with_name(f".{target.name}.partial")
+    _make_folder(folder)
+    try:
+        rows = _write_encrypted(batches, partial, columns, dek, _aad_prefix(dataset_id, version), progress)
+        with partial.open("rb") as file:
+            ciphertext_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        manifest = Manifest(
+            dataset_id=DatasetId(dataset_id),
+            version=version,
+            owner=owner.name,
+            columns=tuple(columns),
+            rows=rows,
+            ciphertext_sha256=ciphertext_sha256,
+            ciphertext_bytes=partial.stat().st_size,
+            wrapped_dek=b"",
+            sealed_at_ms=(clock or SystemClock()).now_ms(),
+        )
+        manifest = replace(manifest, wrapped_dek=wrap_key(dek, owner.identity.receiving_public, manifest.dek_info()))
+        manifest = replace(manifest, signature=owner.sign(manifest.signed_bytes()))
+        # link() refuses an existing name, so two runs with the same id cannot replace each other's file.
+        os.link(partial, target)
+        try:
+            _write_text_whole(manifest_file, json.dumps(manifest.as_json(), indent=1) + "\n")
+        except OSError:
+            target.unlink()
+            raise
+    except FileExistsError as error:
+        raise DatasetReusedError("this dataset id and version were sealed before", where=target.name) from error
+    except OSError as error:
+        raise SealWriteError(f"the sealed file cannot be written ({error.strerror})", where=target.name) from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return manifest
+
+
+def load_manifest(path: Path) -> Manifest:
+    """The manifest in a file; its signature is checked by `Manifest.check_signature`. Raises BadInputError."""
+    try:
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise BadInputError("the manifest is larger than 1 MiB", where=path.name)
+        return Manifest.from_json(json.loads(path.read_text()))
+    except (OSError, ValueError, RecursionError) as error:
+        raise BadInputError("the manifest cannot be read", where=path.name) from error
+
+
+def owner_dek(manifest: Manifest, owner: Party) -> bytes:
+    """The DEK, for the owner or its broker. Raises SealBrokenError for anyone else."""
+    return unwrap_key(manifest.wrapped_dek, owner.receiving_private, manifest.dek_info())
+
+
+class OpenTable:
+    """An opened sealed table. The ciphertext is in memory, so what was hashed is what is read."""
+
+    def __init__(self, file: pq.ParquetFile, manifest: Manifest) -> None:
+        self._file = file
+        self.manifest = manifest
+        self.rows: int = file.metadata.num_rows
+
+    def reader(self, names: Sequence[str] | None = None) -> pa.RecordBatchReader:
+        """A stream of decrypted batches of `names` (all columns if None).
+
+        Reading it raises OSError for bytes that fail authentication; `read` turns that into SealBrokenError.
+        """
+        wanted = list(names) if names is not None else [column.name for column in self.manifest.columns]
+        schema = arrow_schema([c for n in wanted for c in self.manifest.columns if c.name == n])
+        batches = (batch.cast(schema) for batch in self._file.iter_batches(batch_size=1 << 16, columns=wanted))
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def read(self, names: Sequence[str] | None = None) -> pa.Table:
+        """All rows of `names`. Raises SealBrokenError if a page does not authenticate."""
+        try:
+            return self.reader(names).read_all()
+        except (OSError, pa.ArrowInvalid) as error:
+            raise SealBrokenError("a page of the sealed table does not open", where=self._where()) from error
+
+    def _where(self) -> str:
+        return f"{self.manifest.dataset_id} v{self.manifest.version}"
+
+
+def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
+    """Open a sealed file with its DEK.
+
+    Raises SealBrokenError with the reason: ciphertext hash, key or dataset id, columns, or rows do not fit.
+    """
+    where = f"{manifest.dataset_id} v{manifest.version}"
+    try:
+        ciphertext = path.read_bytes()
+    except OSError as error:
+        raise SealBrokenError("the sealed file cannot be read", where=where) from error
+    if len(ciphertext) != manifest.ciphertext_bytes:
+        raise SealBrokenError(
+            f"the file has {len(ciphertext)} bytes, the manifest says {manifest.ciphertext_bytes}", where=where
+        )
+    if hashlib.sha256(ciphertext).hexdigest() != manifest.ciphertext_sha256:
+        raise SealBrokenError("the ciphertext hash differs from the manifest's", where=where)
+    properties = pe.create_decryption_properties(
+        footer_key=dek, aad_prefix=_aad_prefix(manifest.dataset_id, manifest.version)
+    )
+    try:
+        file = pq.ParquetFile(pa.BufferReader(ciphertext), decryption_properties=properties)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise SealBrokenError("the file does not open: another key, dataset id or version", where=where) from error
+    if file.schema_arrow.names != [column.name for column in manifest.columns]:
+        raise SealBrokenError("the columns differ from the manifest's", where=where)
+    if file.metadata.num_rows != manifest.rows:
+        raise SealBrokenError("the number of rows differs from the manifest's", where=where)
+    return OpenTable(file, manifest)
+
+
+def _write_encrypted(
+    batches: Iterator[pa.RecordBatch],
+    path: Path,
+    columns: Sequence[TableColumn],
+    dek: bytes,
+    aad_prefix: bytes,
+    progress: Progress | None,
+) -> int:
+    """Write the file and force it to disk; gives the number of rows."""
+    properties = pe.create_encryption_properties(
+        footer_key=dek, aad_prefix=aad_prefix, store_aad_prefix=False, plaintext_footer=False
+    )
+    schema, rows = arrow_schema(columns), 0
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with (
+        os.fdopen(descriptor, "wb") as file,
+        pq.ParquetWriter(file, schema, compression="zstd", encryption_properties=properties) as writer,
+    ):
+        pending: list[pa.RecordBatch] = []
+        pending_rows = 0
+        for batch in batches:
+            pending.append(batch)
+            pending_rows += batch.num_rows
+            if pending_rows >= ROW_GROUP_ROWS:
+                writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=ROW_GROUP_ROWS)
+                pending, pending_rows = [], 0
+            rows += batch.num_rows
+            if progress is not None:
+                progress(rows)
+        if pending or rows == 0:
+            writer.write_table(pa.Table.from_batches(pending, schema))
+        file.flush()
+        os.fsync(file.fileno())
+    if rows == 0:
+        raise TableRejectedError("the file has no rows")
+    return rows
+
+
+def _aad_prefix(dataset_id: str, version: int) -> bytes:
+    return f"{dataset_id}:{version}".encode()
+
+
+def _checked_id(dataset_id: str) -> str:
+    if not _DATASET_ID.fullmatch(dataset_id):
+        raise BadInputError(
+            "a dataset id has 1 to 96 of a-z, 0-9, dot, dash, underscore and starts with a letter or digit"
+        )
+    return dataset_id
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SealWriteError(f"the folder cannot be made ({error.strerror})", where=folder.name) from error
+
+
+def _write_text_whole(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

@@ -1,0 +1,170 @@
+"""Reading a party's plaintext file as a stream of Arrow batches that fit the declared columns.
+
+Every fault names the file, the row (1 = first data row) and the column, never the value. Files are treated as hostile:
+column counts, text encoding and the size that compressed bytes swell to are checked before anything is built in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from adyton.cleanroom.errors import TableRejectedError
+from adyton.cleanroom.table_columns import MAX_COLUMNS, TableColumn
+
+BATCH_ROWS = 1 << 17
+CSV_BLOCK_BYTES = 4 << 20
+# A row group is the unit that a reader must hold; 8 GiB of plaintext from one is a bomb, not a table.
+MAX_ROW_GROUP_BYTES = 8 << 30
+MAX_SWELL = 2_000
+MAX_TEXT_BYTES = 1 << 16
+
+Convert = Callable[[pa.Array], pa.Array]
+
+
+def table_batches(path: Path, columns: Sequence[TableColumn]) -> Iterator[pa.RecordBatch]:
+    """Batches of at most 131,072 rows with exactly the declared columns and types, in file order.
+
+    path: a Parquet file (`.parquet`) or a UTF-8 CSV file with a header line (any other name).
+    Raises TableRejectedError at the first row that does not fit.
+    """
+    is_parquet = path.suffix.lower() in (".parquet", ".pq")
+    raw = _parquet_batches(path, columns) if is_parquet else _csv_batches(path, columns)
+    first_row = 1
+    for batch in raw:
+        yield _conform(batch, columns, path.name, first_row)
+        first_row += batch.num_rows
+
+
+def file_schema(path: Path) -> pa.Schema:
+    """The Arrow schema of a Parquet file, or of the first block of a CSV file.   Raises TableRejectedError."""
+    try:
+        if path.suffix.lower() in (".parquet", ".pq"):
+            return pq.ParquetFile(path).schema_arrow
+        with pa_csv.open_csv(path) as reader:
+            return reader.schema
+    except (OSError, pa.ArrowInvalid) as error:
+        raise TableRejectedError("the file cannot be read as a table", where=path.name) from error
+
+
+def _parquet_batches(path: Path, columns: Sequence[TableColumn]) -> Iterator[pa.RecordBatch]:
+    try:
+        file = pq.ParquetFile(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise TableRejectedError("this is no readable Parquet file", where=path.name) from error
+    metadata = file.metadata
+    _check_names(file.schema_arrow.names, columns, path.name)
+    for group in range(metadata.num_row_groups):
+        plain_bytes = metadata.row_group(group).total_byte_size
+        if plain_bytes > MAX_ROW_GROUP_BYTES or plain_bytes > MAX_SWELL * max(path.stat().st_size, 1 << 20):
+            raise TableRejectedError(f"row group {group} swells to {plain_bytes} bytes", where=path.name)
+    names = [column.name for column in columns]
+    try:
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=names)
+    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise TableRejectedError("the Parquet file is damaged", where=path.name) from error
+
+
+def _csv_batches(path: Path, columns: Sequence[TableColumn]) -> Iterator[pa.RecordBatch]:
+    """Cells come as bytes and are converted by `_conform`: Arrow's own CSV errors would quote the values."""
+    try:
+        with path.open("rb") as file:
+            header = file.readline(1 << 20)
+    except OSError as error:
+        raise TableRejectedError("the file cannot be read", where=path.name) from error
+    if header.count(b",") >= 4 * MAX_COLUMNS:
+        raise TableRejectedError(f"the header has more than {4 * MAX_COLUMNS} columns", where=path.name)
+    convert = pa_csv.ConvertOptions(
+        column_types={column.name: pa.binary() for column in columns},
+        include_columns=[column.name for column in columns],
+        strings_can_be_null=False,
+        check_utf8=False,
+    )
+    options = pa_csv.ReadOptions(block_size=CSV_BLOCK_BYTES)
+    try:
+        # A stream opened here is never decompressed: a compressed file is refused as unreadable instead of swelling.
+        with (
+            path.open("rb") as stream,
+            pa_csv.open_csv(stream, read_options=options, convert_options=convert) as reader,
+        ):
+            yield from reader
+    except pa.ArrowKeyError as error:
+        raise TableRejectedError("a declared column is not in the header", where=path.name) from error
+    except (OSError, pa.ArrowInvalid, UnicodeDecodeError):
+        # Not chained: Arrow's text quotes the row.
+        raise TableRejectedError(
+            "a row has another number of cells than the header, or the file is no CSV", where=path.name
+        ) from None
+
+
+def _check_names(found: Sequence[str], columns: Sequence[TableColumn], where: str) -> None:
+    if len(found) > 4 * MAX_COLUMNS:
+        raise TableRejectedError(f"the file has {len(found)} columns, at most {4 * MAX_COLUMNS} are read", where=where)
+    missing = [column.name for column in columns if column.name not in found]
+    if missing:
+        raise TableRejectedError(f"declared columns are missing: {', '.join(missing[:5])}", where=where)
+
+
+def _conform(batch: pa.RecordBatch, columns: Sequence[TableColumn], file_name: str, first_row: int) -> pa.RecordBatch:
+    arrays = []
+    for column in columns:
+        where = f"{file_name}, column {column.name}"
+        array = _convert(batch.column(batch.schema.get_field_index(column.name)), column, where, first_row)
+        if not column.nullable and array.null_count:
+            row = first_row + pc.index(pc.is_null(array), pa.scalar(True)).as_py()
+            raise TableRejectedError("the cell is empty and may not be", where=f"{where}, row {row}")
+        if pa.types.is_string(array.type) and len(array):
+            longest = pc.max(pc.binary_length(array)).as_py() or 0
+            if longest > MAX_TEXT_BYTES:
+                row = first_row + pc.index(pc.greater(pc.binary_length(array), MAX_TEXT_BYTES), pa.scalar(True)).as_py()
+                raise TableRejectedError(
+                    f"a text of {longest} bytes, at most {MAX_TEXT_BYTES}", where=f"{where}, row {row}"
+                )
+        arrays.append(array)
+    return pa.RecordBatch.from_arrays(
+        arrays, schema=pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in columns])
+    )
+
+
+def _convert(array: pa.Array, column: TableColumn, where: str, first_row: int) -> pa.Array:
+    wanted = column.arrow_type
+    if array.type.equals(wanted):
+        return array
+    is_cell = pa.types.is_binary(array.type)
+    try:
+        return _parse_cells(array, wanted) if is_cell else array.cast(wanted, safe=True)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        convert: Convert = (lambda a: _parse_cells(a, wanted)) if is_cell else (lambda a: a.cast(wanted, safe=True))
+        row = first_row + _first_bad(array, convert)
+    # Outside the handler, so that Arrow's message, which quotes the value, is not chained.
+    raise TableRejectedError(f"the cell is no {column.storage}", where=f"{where}, row {row}")
+
+
+def _parse_cells(cells: pa.Array, wanted: pa.DataType) -> pa.Array:
+    """CSV cells (bytes) as `wanted`: empty means null, lists are separated by `^` as in the DIGIX files."""
+    text = cells.cast(pa.string())
+    if pa.types.is_string(wanted):
+        return text
+    if pa.types.is_list(wanted):
+        parts = pc.split_pattern(text, "^")
+        return parts.cast(wanted)
+    text = pc.utf8_trim_whitespace(text)
+    return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text).cast(wanted)
+
+
+def _first_bad(array: pa.Array, convert: Convert) -> int:
+    """Index of the first element that `convert` refuses, by halving."""
+    low, high = 0, len(array)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            convert(array.slice(low, middle - low))
+            low = middle
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            high = middle
+    return low
