@@ -41,6 +41,10 @@
     lineBytes += line.length + 1;
     lines[lines.length] = line;
   }
+  // The engine would hand call sites, objects of the worker's realm, to a script's own formatter of stack traces.
+  defineProperty(Err, "prepareStackTrace", { value: undefined, writable: false, configurable: false });
+  defineProperty(globals, "Error", { value: Err, writable: false, configurable: false });
+
   define("console", { log, info: log, debug: log, warn: log, error: log, trace: log });
   define("logMessage", (text) => log(text));
 

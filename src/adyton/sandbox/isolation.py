@@ -114,17 +114,6 @@ def worker_command(limits: SandboxLimits, isolation: Isolation) -> WorkerCommand
     deno = find_deno()
     script = Path(str(resources.files("adyton.sandbox").joinpath("worker.js"))).resolve()
     limited = ["/bin/sh", "-c", _LIMITED, "sh", str(limits.data_mb * 1024), str(limits.open_files), str(limits.cpu_s)]
-    options = [
-        "run",
-        "--quiet",
-        "--no-prompt",
-        "--no-remote",
-        "--no-npm",
-        "--no-config",
-        "--no-lock",
-        "--cached-only",
-        "--no-code-cache",
-    ]
     heap = f"--v8-flags=--max-heap-size={limits.heap_mb}"
     if isolation is Isolation.BUBBLEWRAP:
         inside = ["/engine/deno", *_DENO_OPTIONS, heap, "/engine/worker.js"]

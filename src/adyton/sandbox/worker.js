@@ -17,6 +17,10 @@ const turn = () => new Promise((resolve) => setImmediate(resolve));
 
 // The script never gets an object of this realm. Should one leak, nothing reachable here can carry state onwards.
 delete globalThis.Deno;
+for (const made of [() => 0, async () => 0, function* () {}, async function* () {}]) {
+  // Without a way to make functions of this realm, a leaked object does not lead to its globals.
+  Object.defineProperty(Object.getPrototypeOf(made), "constructor", { value: undefined });
+}
 lock(globalThis);
 
 function lock(root) {
@@ -31,6 +35,9 @@ function lock(root) {
       else Object.preventExtensions(value);
       for (const key of Reflect.ownKeys(value)) {
         const found = Object.getOwnPropertyDescriptor(value, key);
+        if (value === globalThis && "value" in found) {
+          Reflect.defineProperty(value, key, { writable: false, configurable: false });
+        }
         if (found && "value" in found) queue.push(found.value);
         else if (found) queue.push(found.get, found.set);
       }
