@@ -1,0 +1,76 @@
+"""What an enclave calls: one owner's broker over HTTP. Errors are those that the broker raised."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from adyton.cleanroom.attestation.errors import BrokerProtocolError, BrokerUnavailableError
+from adyton.cleanroom.broker import KeyGrant, KeyRequest
+from adyton.cleanroom.broker_wire import (
+    error_from_bytes,
+    grant_from_bytes,
+    log_from_bytes,
+    nonce_from_bytes,
+    request_to_json,
+)
+from adyton.kernel.audit import AuditEntry
+from adyton.kernel.canonical import canonical_bytes
+
+TIMEOUT_S = 30.0
+
+
+class BrokerClient:
+    """One connection to one broker. `address`: `http://HOST:PORT` or `unix:/path`. Use as a context manager."""
+
+    def __init__(self, address: str, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.address = address
+        uds = address.removeprefix("unix:") if address.startswith("unix:") else None
+        # trust_env=False: a proxy named in the environment must not see, or answer, what is meant for the broker.
+        self._http = httpx.Client(
+            base_url="http://broker" if uds else address,
+            transport=httpx.HTTPTransport(uds=uds),
+            timeout=timeout_s,
+            trust_env=False,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def nonce(self) -> bytes:
+        """32 bytes, good for one request. Raises BrokerUnavailableError, BrokerProtocolError."""
+        return nonce_from_bytes(self._call("POST", "/nonce", b"{}"))
+
+    def release(self, request: KeyRequest) -> KeyGrant:
+        """The grant for `request`. Raises what `KeyBroker.release` raises, and BrokerProtocolError."""
+        grant = grant_from_bytes(self._call("POST", "/release", canonical_bytes(request_to_json(request))))
+        asked = (request.dataset_id, request.contract_hash, request.nonce)
+        if (grant.dataset_id, grant.contract_hash, grant.nonce) != asked:
+            raise BrokerProtocolError("the broker granted something that was not asked for", where=self.address)
+        return grant
+
+    def log(self) -> tuple[AuditEntry, ...]:
+        """The broker's log, oldest first."""
+        return log_from_bytes(self._call("GET", "/log", None))
+
+    def _call(self, method: str, path: str, body: bytes | None) -> bytes:
+        headers = {"content-type": "application/json"} if body is not None else {}
+        try:
+            response = self._http.request(method, path, content=body, headers=headers)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise BrokerUnavailableError(
+                f"the broker does not answer: {error}", where=self.address, hint="is `adyton broker serve` running?"
+            ) from error
+        if response.status_code != 200:
+            raise error_from_bytes(response.content, response.status_code)
+        return response.content
