@@ -1,0 +1,359 @@
+"""Columns as small integers and back.
+
+Each column becomes one or more *parts*, integer codes 0..K-1: a category one part, a number one part of bins, a
+timestamp a day and an hour, a list its first elements. `B` rows, `P` parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adyton.learning.schema import Column, Kind
+from adyton.learning.synth.domains import Edges, Finder, PublicDomain, Span, Value, Values
+from adyton.learning.synth.errors import SynthesisInputError
+from adyton.learning.synth.noise import Ints
+
+Floats = npt.NDArray[np.float64]
+
+LIST_ELEMENTS = 3
+"""How many elements of a list are kept; later ones are cut off."""
+NUMBER_BINS = 24
+_CELLS_PER_OCTAVE = 4
+_SPAN_CELLS = 64
+_MS_PER_HOUR, _MS_PER_DAY = 3_600_000, 86_400_000
+_ZERO_KEY_OFFSET = 8192
+"""Larger than any |4 log2 x| of a float64, so that keys of positive numbers are positive and ascend with x."""
+
+
+class ColumnCode(Protocol):
+    """Codes of one column."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many codes each part has, at least 1."""
+        ...
+
+    def encode(self, column: pa.ChunkedArray) -> Ints:
+        """int64[B, parts]."""
+        ...
+
+    def decode(self, codes: Ints, rng: np.random.Generator) -> pa.Array:
+        """An Arrow array of B values of the column's own type."""
+        ...
+
+
+def code_for(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, finder: Finder | None) -> ColumnCode:
+    """The coding of one column, its domain public or found by `finder` on the bounded rows `data`."""
+    arrow_type = _plain(data.type)
+    match column.kind:
+        case Kind.BINARY:
+            return CategoryCode((0, 1), pa.int8() if pa.types.is_boolean(arrow_type) else arrow_type)
+        case Kind.CATEGORY:
+            return _category(column, data, public, finder)
+        case Kind.NUMBER:
+            return _number(column, data, public, finder)
+        case Kind.TIMESTAMP:
+            return _timestamp(column, data, public, finder)
+        case Kind.LIST:
+            return _list(column, data, public, finder)
+
+
+def needs_finding(column: Column, public: PublicDomain | None) -> bool:
+    """True when coding the column costs privacy budget."""
+    if column.kind is Kind.BINARY:
+        return False
+    return public is None or (isinstance(public, Span) and column.kind is Kind.NUMBER)
+
+
+@dataclass(frozen=True)
+class CategoryCode:
+    """One code for each value; None, if present, is last and also stands for what was not released."""
+
+    values: tuple[Value, ...]
+    arrow_type: pa.DataType
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.values),)
+
+    def encode(self, column: pa.ChunkedArray) -> Ints:
+        return _indices(column, self.values)[:, None]
+
+    def decode(self, codes: Ints, rng: np.random.Generator) -> pa.Array:  # noqa: ARG002 - the protocol's signature
+        values = pa.array(list(self.values), type=self.arrow_type)
+        return values.take(pa.array(codes[:, 0]))
+
+
+@dataclass(frozen=True)
+class NumberCode:
+    """Bins made of cells: bin b holds cells with `bin_of_cell == b`; cell c is [lows[c], highs[c]).
+
+    weights: noisy mass of each cell, used to place values inside a bin.   has_null: the last code is null.
+    """
+
+    lows: Floats
+    highs: Floats
+    weights: Floats
+    bin_of_cell: Ints
+    has_null: bool
+    arrow_type: pa.DataType
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        bins = int(self.bin_of_cell.max()) + 1 if self.bin_of_cell.size else 0
+        return (max(1, bins + self.has_null),)
+
+    def encode(self, column: pa.ChunkedArray) -> Ints:
+        numbers = floats(column)
+        if not self.lows.size:
+            return np.zeros((numbers.size, 1), np.int64)
+        null = np.isnan(numbers)
+        cell = np.searchsorted(self.lows, np.where(null, self.lows[0], numbers), side="right") - 1
+        cell = np.clip(cell, 0, self.lows.size - 1)
+        after = np.minimum(cell + 1, self.lows.size - 1)
+        gap_below = numbers - self.highs[cell]
+        nearer_above = (gap_below > 0) & (self.lows[after] - numbers < gap_below)
+        codes = self.bin_of_cell[np.where(nearer_above, after, cell)]
+        if self.has_null:
+            codes = np.where(null, self.sizes[0] - 1, codes)
+        return codes[:, None]
+
+    def decode(self, codes: Ints, rng: np.random.Generator) -> pa.Array:
+        n = codes.shape[0]
+        numbers, null = np.zeros(n), np.zeros(n, bool)
+        integer = pa.types.is_integer(self.arrow_type)
+        for code in range(self.sizes[0]):
+            rows = np.flatnonzero(codes[:, 0] == code)
+            cells = np.flatnonzero(self.bin_of_cell == code)
+            if not cells.size:
+                null[rows] = True
+                continue
+            weights = self.weights[cells]
+            chosen = rng.choice(cells, size=rows.size, p=weights / weights.sum())
+            low, high = self.lows[chosen], self.highs[chosen]
+            if integer:
+                low, high = np.ceil(low), np.maximum(np.ceil(high), np.ceil(low) + 1)
+                numbers[rows] = np.floor(low + rng.random(rows.size) * (high - low))
+            else:
+                numbers[rows] = low + rng.random(rows.size) * (high - low)
+        plain = numbers.astype(np.int64) if integer else numbers
+        return pa.array(plain, mask=null).cast(self.arrow_type, safe=False)
+
+
+@dataclass(frozen=True)
+class TimestampCode:
+    """A day since the epoch and an hour of the day (UTC)."""
+
+    days: Ints
+    arrow_type: pa.DataType
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (self.days.size, 24)
+
+    def encode(self, column: pa.ChunkedArray) -> Ints:
+        at_ms = milliseconds(column)
+        day = at_ms // _MS_PER_DAY
+        after = np.clip(np.searchsorted(self.days, day), 0, self.days.size - 1)
+        before = np.maximum(after - 1, 0)
+        nearest = np.where(np.abs(self.days[before] - day) < np.abs(self.days[after] - day), before, after)
+        return np.column_stack([nearest, at_ms // _MS_PER_HOUR % 24])
+
+    def decode(self, codes: Ints, rng: np.random.Generator) -> pa.Array:
+        within = rng.integers(0, _MS_PER_HOUR, codes.shape[0])
+        at_ms = self.days[codes[:, 0]] * _MS_PER_DAY + codes[:, 1] * _MS_PER_HOUR + within
+        if pa.types.is_integer(self.arrow_type):
+            return pa.array(at_ms).cast(self.arrow_type)
+        return pa.array(at_ms, pa.timestamp("ms")).cast(self.arrow_type)
+
+
+@dataclass(frozen=True)
+class ListCode:
+    """The first `LIST_ELEMENTS` elements; the last code of each part means absent, or not released."""
+
+    values: tuple[Value, ...]
+    arrow_type: pa.DataType
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        return (len(self.values) + 1,) * LIST_ELEMENTS
+
+    def encode(self, column: pa.ChunkedArray) -> Ints:
+        array = combined(column)
+        lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
+        elements = _indices(pa.chunked_array([array.flatten()]), (*self.values, None))
+        starts = np.cumsum(lengths) - lengths
+        codes = np.full((lengths.size, LIST_ELEMENTS), len(self.values), np.int64)
+        for position in range(LIST_ELEMENTS):
+            rows = np.flatnonzero(lengths > position)
+            codes[rows, position] = elements[starts[rows] + position]
+        return codes
+
+    def decode(self, codes: Ints, rng: np.random.Generator) -> pa.Array:  # noqa: ARG002 - the protocol's signature
+        present = codes < len(self.values)
+        offsets = np.r_[0, np.cumsum(present.sum(axis=1))]
+        values = pa.array([*self.values, None], type=self.arrow_type.value_type)
+        flat = values.take(pa.array(codes[present]))
+        large = pa.types.is_large_list(self.arrow_type)
+        made = (
+            pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), flat)
+            if large
+            else pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), flat)
+        )
+        return made.cast(self.arrow_type)
+
+
+def _category(
+    column: Column, data: pa.ChunkedArray, public: PublicDomain | None, finder: Finder | None
+) -> CategoryCode:
+    arrow_type = _plain(data.type)
+    if isinstance(public, Values):
+        return CategoryCode(public.values, arrow_type)
+    if public is not None:
+        raise SynthesisInputError("a category takes a public list of values", where=column.name)
+    return CategoryCode((*_found_values(column, data, finder, 1), None), arrow_type)
+
+
+def _list(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, finder: Finder | None) -> ListCode:
+    arrow_type = data.type
+    if isinstance(public, Values):
+        return ListCode(tuple(v for v in public.values if v is not None), arrow_type)
+    if public is not None:
+        raise SynthesisInputError("a list takes a public list of values", where=column.name)
+    # Only elements that can be kept are counted, so that a row's influence is bounded.
+    array = combined(data)
+    first = pa.chunked_array([pc.list_slice(array, 0, LIST_ELEMENTS).flatten()])
+    return ListCode(_found_values(column, first, finder, LIST_ELEMENTS), arrow_type)
+
+
+def _found_values(
+    column: Column, data: pa.ChunkedArray, finder: Finder | None, elements_per_row: int
+) -> tuple[Value, ...]:
+    finder = _required(column, finder)
+    encoded = combined(data).drop_null().dictionary_encode()
+    values = encoded.dictionary.to_pylist()
+    counts = np.bincount(encoded.indices.to_numpy(zero_copy_only=False), minlength=len(values))
+    kept, _ = finder.released(counts.astype(np.int64), column.name, elements_per_row=elements_per_row)
+    # Sorted, so that the order of release says nothing about the order of rows.
+    return tuple(sorted((values[i] for i in kept.tolist()), key=lambda v: (str(type(v)), v)))
+
+
+def _number(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, finder: Finder | None) -> NumberCode:
+    arrow_type = _plain(data.type)
+    if isinstance(public, Edges):
+        edges = np.asarray(public.edges, float)
+        n = edges.size - 1
+        return NumberCode(edges[:-1], edges[1:], np.ones(n), np.arange(n), public.nullable, arrow_type)
+    if isinstance(public, Values):
+        raise SynthesisInputError("a number takes public edges or a span", where=column.name)
+    finder = _required(column, finder)
+    numbers = floats(data)
+    known = numbers[np.isfinite(numbers)]
+    if isinstance(public, Span):
+        edges = np.linspace(public.low, public.high, _SPAN_CELLS + 1)
+        cell = np.clip(np.searchsorted(edges, known, side="right") - 1, 0, _SPAN_CELLS - 1)
+        noisy = finder.noisy_cells(np.bincount(cell, minlength=_SPAN_CELLS).astype(np.int64), column.name)
+        weights = np.maximum(noisy, 0.0) + 1e-6
+        return NumberCode(edges[:-1], edges[1:], weights, _merged(weights), public.nullable, arrow_type)
+    has_null = known.size < numbers.size
+    keys, counts = np.unique(_grid_key(known), return_counts=True)
+    # The count of nulls is one more value, so that whether nulls occur is itself found under DP.
+    counts = np.r_[counts, numbers.size - known.size] if has_null else counts
+    kept, noisy = finder.released(counts.astype(np.int64), column.name)
+    null_kept = bool(has_null and kept.size and kept[-1] == keys.size)
+    cells = kept[kept < keys.size]
+    lows, highs = _grid_bounds(keys[cells])
+    weights = noisy[: cells.size].astype(float)
+    return NumberCode(lows, highs, weights, _merged(weights), null_kept, arrow_type)
+
+
+def _timestamp(
+    column: Column, data: pa.ChunkedArray, public: PublicDomain | None, finder: Finder | None
+) -> TimestampCode:
+    if isinstance(public, Span):
+        first, last = int(public.low) // _MS_PER_DAY, int(public.high - 1) // _MS_PER_DAY
+        return TimestampCode(np.arange(first, last + 1), data.type)
+    if public is not None:
+        raise SynthesisInputError("a timestamp takes a public span in milliseconds", where=column.name)
+    days, counts = np.unique(milliseconds(data) // _MS_PER_DAY, return_counts=True)
+    kept, _ = _required(column, finder).released(counts.astype(np.int64), column.name)
+    if not kept.size:
+        raise SynthesisInputError(
+            "too few rows on any day to release a date", where=column.name, hint="state a public span of days"
+        )
+    return TimestampCode(days[kept], data.type)
+
+
+def _required(column: Column, finder: Finder | None) -> Finder:
+    if finder is None:
+        raise SynthesisInputError("the domain of a column is neither public nor budgeted for", where=column.name)
+    return finder
+
+
+def _merged(weights: Floats) -> Ints:
+    """Neighbouring cells put into at most about `NUMBER_BINS` bins of like mass: int64[C], ascending from 0."""
+    if not weights.size:
+        return np.zeros(0, np.int64)
+    middle = (np.cumsum(weights) - weights / 2) / weights.sum()
+    return np.unique(np.floor(middle * NUMBER_BINS), return_inverse=True)[1].astype(np.int64)
+
+
+def _grid_key(numbers: Floats) -> Ints:
+    """Cells of a grid that depends on nothing: zero alone, and four cells for each doubling on both sides."""
+    with np.errstate(divide="ignore"):
+        octave = np.floor(_CELLS_PER_OCTAVE * np.log2(np.abs(numbers)))
+    return np.where(numbers == 0, 0, np.sign(numbers) * (np.nan_to_num(octave, neginf=0) + _ZERO_KEY_OFFSET)).astype(
+        np.int64
+    )
+
+
+def _grid_bounds(keys: Ints) -> tuple[Floats, Floats]:
+    """Lower and upper bound of each cell: float64[C] each, low included and high excluded."""
+    octave = np.abs(keys) - _ZERO_KEY_OFFSET
+    near, far = 2.0 ** (octave / _CELLS_PER_OCTAVE), 2.0 ** ((octave + 1) / _CELLS_PER_OCTAVE)
+    lows = np.where(keys == 0, 0.0, np.where(keys > 0, near, -far))
+    highs = np.where(keys == 0, np.nextafter(0.0, 1.0), np.where(keys > 0, far, -near))
+    return lows, highs
+
+
+def _indices(column: pa.ChunkedArray, values: tuple[Value, ...]) -> Ints:
+    """The position in `values` of each element: int64[B]; nulls and strangers get the last one."""
+    encoded = combined(column).dictionary_encode()
+    position: Mapping[Value, int] = {value: i for i, value in enumerate(values)}
+    last = len(values) - 1
+    lookup = np.array([position.get(value, last) for value in encoded.dictionary.to_pylist()] + [last], np.int64)
+    indices = pc.fill_null(encoded.indices.cast(pa.int64()), len(lookup) - 1)
+    return np.asarray(lookup[indices.to_numpy(zero_copy_only=False)], np.int64)
+
+
+def combined(column: pa.ChunkedArray) -> pa.Array:
+    """One Arrow array of the plain type, dictionaries decoded."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    return array.cast(array.type.value_type) if pa.types.is_dictionary(array.type) else array
+
+
+def _plain(arrow_type: pa.DataType) -> pa.DataType:
+    return arrow_type.value_type if pa.types.is_dictionary(arrow_type) else arrow_type
+
+
+def floats(column: pa.ChunkedArray) -> Floats:
+    """float64[B], nulls as NaN."""
+    numbers: Floats = combined(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def milliseconds(column: pa.ChunkedArray) -> Ints:
+    """int64[B] milliseconds since the epoch; nulls as 0."""
+    array = combined(column)
+    if pa.types.is_timestamp(array.type):
+        array = array.cast(pa.timestamp("ms"), safe=False)
+    return np.asarray(pc.fill_null(array.cast(pa.int64()), 0).to_numpy(zero_copy_only=False), np.int64)
