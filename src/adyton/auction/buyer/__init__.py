@@ -1,0 +1,1 @@
+"""The buyer: front end rules, bidding and egress fields."""

@@ -1,0 +1,1 @@
+"""The seller: front end rules, chaff, scoring and reporting."""

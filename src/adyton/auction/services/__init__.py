@@ -1,0 +1,1 @@
+"""Services around the rules: sockets, scripts, deadlines, logs and metrics."""

@@ -1,0 +1,143 @@
+"""The key/value and ad-retrieval service, protocol version 2 (protected-auction §10)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+import orjson
+
+from adyton.auction.errors import DownstreamError, RequestError
+from adyton.auction.json_text import dump
+from adyton.auction.json_values import JsonValue, from_value
+from adyton.auction.kv_messages import (
+    RENDER_URLS_TAG,
+    check_request,
+    execution_metadata,
+    is_pas,
+    udf_arguments,
+)
+from adyton.auction.services.code_store import ScriptStore
+from adyton.auction.services.telemetry import Metrics
+from adyton.kernel.errors import AdytonError
+from adyton.protocol.messages import kv_server_v2_pb2 as kv
+from adyton.sandbox.pool import SandboxPool
+from adyton.sandbox.values import HostHook
+
+_INTERNAL = 13
+_INVALID_ARGUMENT = 3
+
+
+class KeyValueService:
+    """Lookups over one store, by a script or by the two built-in rules.
+
+    udf: None for the built-in lookups: of one list of keys for `is_pas`, and of tagged keys otherwise (§10.3, §10.6).
+    hooks: the store's functions, which scripts may call; `getValues` also serves the built-in lookups.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: SandboxPool,
+        udf: ScriptStore | None,
+        handler_name: str,
+        hooks: Mapping[str, HostHook],
+        udf_timeout_ms: int,
+        metrics: Metrics,
+    ) -> None:
+        self._pool = pool
+        self._udf = udf
+        self._handler_name = handler_name
+        self._hooks = hooks
+        self._udf_timeout_ms = udf_timeout_ms
+        self._metrics = metrics
+
+    async def get_values(self, request: kv.GetValuesRequest, *, timeout_s: float) -> kv.GetValuesResponse:
+        """The answer; one partition without compression group is answered alone, others in their groups.
+
+        Raises DownstreamError, UnsupportedError or RequestError as §10.4 says. A script that fails on a single
+        partition is a status inside an OK answer.
+        """
+        check_request(request)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._answer(request)
+        except TimeoutError as error:
+            raise DownstreamError("The lookup did not end before the deadline", code="DEADLINE_EXCEEDED") from error
+
+    async def _answer(self, request: kv.GetValuesRequest) -> kv.GetValuesResponse:
+        response = kv.GetValuesResponse()
+        first = request.partitions[0]
+        if len(request.partitions) == 1 and not first.HasField("compression_group_id"):
+            response.single_partition.id = first.id
+            try:
+                response.single_partition.string_output = (await self._run(request, first)).decode()
+            except AdytonError as error:
+                self._metrics.event("kv_udf_failed")
+                # Details of a script's failure may hold what it was given.
+                response.single_partition.status.code = (
+                    _INVALID_ARGUMENT if isinstance(error, RequestError) else _INTERNAL
+                )
+                response.single_partition.status.message = error.what
+            return response
+        groups: dict[int, list[bytes]] = {}
+        for partition in request.partitions:
+            try:
+                output = await self._run(request, partition)
+            except AdytonError:
+                self._metrics.event("kv_udf_failed")
+                continue
+            groups.setdefault(partition.compression_group_id, []).append(_with_id(partition.id, output))
+        for group_id, outputs in groups.items():
+            response.compression_groups.add(compression_group_id=group_id, content=b"[" + b",".join(outputs) + b"]")
+        return response
+
+    async def _run(self, request: kv.GetValuesRequest, partition: kv.RequestPartition) -> bytes:
+        """JSON text of one partition's output."""
+        if self._udf is None:
+            return dump(await (self._pas_lookup(partition) if is_pas(request) else self._tagged_lookup(partition)))
+        arguments = [dump(execution_metadata(request, partition)), *map(dump, udf_arguments(partition))]
+        with self._metrics.timed("kv_udf"):
+            result = await self._pool.call(
+                self._udf.handle(),
+                self._handler_name,
+                arguments,
+                deadline_ms=self._udf_timeout_ms,
+                hooks=self._hooks,
+            )
+        return result.json
+
+    async def _pas_lookup(self, partition: kv.RequestPartition) -> JsonValue:
+        if len(partition.arguments) != 1:
+            raise RequestError("the built-in lookup takes exactly one argument, a list of keys")
+        return await self._values(from_value(partition.arguments[0].data))
+
+    async def _tagged_lookup(self, partition: kv.RequestPartition) -> JsonValue:
+        outputs: list[JsonValue] = []
+        for argument in partition.arguments:
+            tags = [from_value(tag) for tag in argument.tags.values]
+            found = await self._values(from_value(argument.data))
+            # §10.6 names only values here; keys that are missing stay out.
+            values: dict[str, JsonValue] = {
+                key: {"value": entry["value"]}
+                for key, entry in found.items()
+                if isinstance(entry, dict) and "value" in entry
+            }
+            outputs.append({"tags": tags or [RENDER_URLS_TAG], "keyValues": values})
+        return {"keyGroupOutputs": outputs, "udfOutputApiVersion": 1}
+
+    async def _values(self, keys: JsonValue) -> dict[str, JsonValue]:
+        if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+            raise RequestError("the built-in lookup takes a list of keys")
+        answer = orjson.loads(await self._hooks["getValues"](orjson.dumps(keys).decode()))
+        if "kvPairs" not in answer:
+            raise DownstreamError("the store gave no values", code="INTERNAL")
+        pairs: dict[str, JsonValue] = answer["kvPairs"]
+        return pairs
+
+
+def _with_id(partition_id: int, output: bytes) -> bytes:
+    """The output object with its partition's id; an output that is no object is put under `output`."""
+    parsed = orjson.loads(output)
+    members = parsed if isinstance(parsed, dict) else {"output": parsed}
+    return dump({"id": partition_id, **members})
