@@ -1,0 +1,225 @@
+"""Who may store signals through which app: enrolled ad techs, allow-lists, delegation (protected-auction §2.1).
+
+The enrolment file is JSON:
+
+    {"ad_techs": [{"domain": "buyer.example", "protected_signals": true,
+                   "verification_key": "<base64 Ed25519 public key>",
+                   "acknowledgement_endpoint": "https://buyer.example/acknowledge"}],
+     "apps": [{"package": "com.news", "uid": 10001, "ad_techs": ["buyer.example"]}]}
+
+An ad tech that lets a partner create its signals signs a verification token for it: who, for which app, until when.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from adyton.device.errors import DelegationError, EnrolmentFileError, NotAllowedError, UpdateUriError
+from adyton.kernel.canonical import canonical_bytes
+from adyton.kernel.ids import BuyerId
+
+
+@dataclass(frozen=True)
+class AdTech:
+    """An enrolled ad tech.
+
+    verification_key: raw Ed25519 public key of its delegation tokens; None if it delegates to nobody.
+    acknowledgement_endpoint: if set, a partner's update is stored only after this URL said yes.
+    """
+
+    domain: BuyerId
+    protected_signals: bool = True
+    verification_key: bytes | None = None
+    acknowledgement_endpoint: str | None = None
+
+
+@dataclass(frozen=True)
+class App:
+    """An installed app. `ad_techs`: its allow-list, None for everyone.   `uid`: the process user it runs as."""
+
+    package: str
+    uid: int | None = None
+    ad_techs: frozenset[str] | None = None
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """The registry. With `is_enforced` False every host may act for itself."""
+
+    ad_techs: Mapping[str, AdTech] = field(default_factory=dict)
+    apps: Mapping[str, App] = field(default_factory=dict)
+    is_enforced: bool = True
+
+    @classmethod
+    def of(cls, ad_techs: Iterable[AdTech], apps: Iterable[App] = ()) -> Enrolment:
+        return cls(MappingProxyType({a.domain: a for a in ad_techs}), MappingProxyType({a.package: a for a in apps}))
+
+    def ad_tech_of(self, uri: str) -> BuyerId:
+        """The enrolled ad tech to which the host of `uri` belongs; without enforcement, the host itself.
+
+        Raises UpdateUriError, NotAllowedError.
+        """
+        host = https_host(uri)
+        if not self.is_enforced:
+            return BuyerId(host)
+        owners = [domain for domain in self.ad_techs if belongs_to(host, domain)]
+        if not owners:
+            raise NotAllowedError("the ad tech is not enrolled", where=host)
+        return BuyerId(max(owners, key=len))
+
+    def is_enrolled(self, buyer: str) -> bool:
+        """Whether an ad tech may store signals."""
+        return not self.is_enforced or (buyer in self.ad_techs and self.ad_techs[buyer].protected_signals)
+
+    def is_allowed(self, buyer: str, package: str) -> bool:
+        """Whether an app lets an ad tech store signals."""
+        app = self.apps.get(package)
+        return app is None or app.ad_techs is None or buyer in app.ad_techs
+
+    def check_package(self, package: str, uid: int | None) -> None:
+        """Raise NotAllowedError if `package` is not the app that runs as `uid` (None: the caller is trusted)."""
+        app = self.apps.get(package)
+        if uid is not None and (app is None or app.uid != uid):
+            raise NotAllowedError("the caller's package name does not match its user id", where=package)
+
+    def check_ad_tech(self, buyer: str, package: str) -> None:
+        """Raise NotAllowedError unless the ad tech is enrolled and on the app's allow-list."""
+        if not self.is_enrolled(buyer):
+            raise NotAllowedError("the ad tech is not enrolled for protected signals", where=buyer)
+        if not self.is_allowed(buyer, package):
+            raise NotAllowedError("the app does not allow this ad tech", where=f"{package}, {buyer}")
+
+    def check_delegation(self, token: str, *, buyer: str, partner: str, package: str, now_ms: int) -> None:
+        """Raise DelegationError unless `buyer` signed that `partner` may act for it in `package` now."""
+        ad_tech = self.ad_techs.get(buyer)
+        if ad_tech is None or ad_tech.verification_key is None:
+            raise DelegationError("the ad tech delegates to nobody", where=buyer)
+        grant = _open_token(token, ad_tech.verification_key)
+        if grant.ad_tech != buyer or grant.package != package or not belongs_to(partner, grant.partner):
+            raise DelegationError("the verification token is for another ad tech, partner or app", where=buyer)
+        if now_ms > grant.not_after_ms:
+            raise DelegationError(
+                "the verification token has expired", where=buyer, hint="ask the ad tech for a new one"
+            )
+
+
+OPEN_ENROLMENT = Enrolment(is_enforced=False)
+"""No registry: for development and for tests of other things."""
+
+
+@dataclass(frozen=True)
+class Grant:
+    """What a verification token says."""
+
+    ad_tech: str
+    partner: str
+    package: str
+    not_after_ms: int
+
+
+def sign_token(grant: Grant, private_key: bytes) -> str:
+    """A verification token: base64url of the claims' canonical JSON, a dot, base64url of the Ed25519 signature."""
+    claims = canonical_bytes(vars(grant))
+    signature = Ed25519PrivateKey.from_private_bytes(private_key).sign(claims)
+    return ".".join(base64.urlsafe_b64encode(part).decode() for part in (claims, signature))
+
+
+def https_host(uri: str) -> str:
+    """The host of an https URI, in lower case.
+
+    Raises UpdateUriError with the texts of §2.1.
+    """
+    if not uri:
+        raise UpdateUriError("the URI should be specified")
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError as error:
+        raise UpdateUriError("the URI is malformed") from error
+    if not host:
+        raise UpdateUriError("the URI should have present host")
+    if parts.scheme != "https":
+        raise UpdateUriError("the URI should use HTTPS")
+    return host
+
+
+def belongs_to(host: str, domain: str) -> bool:
+    """Whether `host` is `domain` or a subdomain of it."""
+    return host == domain or host.endswith(f".{domain}")
+
+
+class _AdTechEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    domain: Annotated[str, Field(min_length=1, max_length=253)]
+    protected_signals: bool = True
+    verification_key: str | None = None
+    acknowledgement_endpoint: str | None = None
+
+
+class _AppEntry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    package: Annotated[str, Field(min_length=1)]
+    uid: int | None = None
+    ad_techs: list[str] | None = None
+
+
+class _EnrolmentFile(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+    ad_techs: list[_AdTechEntry]
+    apps: list[_AppEntry] = []
+
+
+def parse_enrolment(text: bytes | str) -> Enrolment:
+    """The registry of an enrolment file.
+
+    Raises EnrolmentFileError naming the first place that is wrong.
+    """
+    try:
+        document = _EnrolmentFile.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise EnrolmentFileError(first["msg"], where=".".join(map(str, first["loc"])) or None) from error
+    ad_techs = [
+        AdTech(BuyerId(e.domain), e.protected_signals, _key(e.verification_key), e.acknowledgement_endpoint)
+        for e in document.ad_techs
+    ]
+    apps = [App(e.package, e.uid, None if e.ad_techs is None else frozenset(e.ad_techs)) for e in document.apps]
+    return Enrolment.of(ad_techs, apps)
+
+
+def _key(text: str | None) -> bytes | None:
+    if text is None:
+        return None
+    try:
+        key = base64.b64decode(text, validate=True)
+        Ed25519PublicKey.from_public_bytes(key)
+    except (binascii.Error, ValueError) as error:
+        raise EnrolmentFileError("verification_key must be the base64 of an Ed25519 public key") from error
+    return key
+
+
+def _open_token(token: str, verification_key: bytes) -> Grant:
+    try:
+        claims, signature = (base64.urlsafe_b64decode(part) for part in token.split("."))
+        Ed25519PublicKey.from_public_bytes(verification_key).verify(signature, claims)
+        tree = json.loads(claims)
+        grant = Grant(tree["ad_tech"], tree["partner"], tree["package"], tree["not_after_ms"])
+    except (InvalidSignature, ValueError, KeyError, TypeError) as error:
+        raise DelegationError("the verification token is not signed by the ad tech") from error
+    if not isinstance(grant.not_after_ms, int) or not all(
+        isinstance(text, str) and text for text in (grant.ad_tech, grant.partner, grant.package)
+    ):
+        raise DelegationError("the verification token is malformed")
+    return grant
