@@ -1,0 +1,180 @@
+"""From opened tables to one training table: join on keyed user ids, add what each party knew before each impression.
+
+The base table (say, the advertiser's impressions) keeps its rows, order and columns. Added are
+
+    own_user_*, own_item_*         the base's own earlier events of the same user, of the same item
+    P_user_*, P_item_*             a partner's earlier events of the same user, of the same item (P: the partner's name)
+    P_COLUMN                       a partner's user columns, as of the user's newest earlier event there
+
+Own history is always added, so that "with partner" is compared with the best the base could do alone. Values of a
+partner's category columns that fewer than k distinct users share are made null: a model's vocabulary goes out with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from adyton.cleanroom.engine import Engine
+from adyton.cleanroom.features import Signal, history, profile_before
+from adyton.cleanroom.join_keys import join_keys
+from adyton.kernel.errors import BadInputError
+from adyton.learning.schema import Column, Kind, Role, TableSchema
+
+ROW = "row"
+
+
+@dataclass(frozen=True)
+class PartyTable:
+    """One opened table. `name` is a short word that becomes part of feature names."""
+
+    name: str
+    table: pa.Table
+    schema: TableSchema
+
+
+@dataclass(frozen=True)
+class JoinCounts:
+    """Distinct users, exact. Never leaves the enclave as it is: `disclosure` thresholds or noises it."""
+
+    rows_base: int
+    rows_partners: int
+    users_base: int
+    users_partners: int
+    users_joined: int
+
+
+@dataclass(frozen=True)
+class JoinedTable:
+    """table: the base's columns, then the features.   schema: roles of all of them.   user_key: int64[B] join keys.
+
+    base_columns, partner_columns: names of the features that come from the base alone, and from partners.
+    """
+
+    table: pa.Table
+    schema: TableSchema
+    user_key: pa.ChunkedArray
+    partner_columns: tuple[str, ...]
+    counts: JoinCounts
+
+    @property
+    def without_partner(self) -> TableSchema:
+        """The schema of what the base could know alone."""
+        return self.schema.select([name for name in self.schema.names if name not in self.partner_columns])
+
+
+def join_tables(engine: Engine, base: PartyTable, partners: Sequence[PartyTable], *, key: bytes, k: int) -> JoinedTable:
+    """The base table with everything known before each impression.
+
+    key: HMAC key for user ids.   k: smallest number of distinct users behind a partner's category value.
+    Raises BadInputError if a table lacks user id, item id, time or label, or a name is used twice.
+    """
+    names = [base.name, *(partner.name for partner in partners)]
+    if len(set(names)) != len(names):
+        raise BadInputError("two tables have the same short name")
+    impressions = _events(base, key)
+    parts: list[pa.Table] = []
+    own: list[Column] = []
+    theirs: list[Column] = []
+    shown = engine.register("impressions", impressions.select([ROW, "user_key", "time", "item"]))
+    for party, prefix, added in [(base, "own", own)] + [(p, p.name, theirs) for p in partners]:
+        events = impressions if party is base else _events(party, key)
+        source = engine.register(f"events_{prefix}", events)
+        signals = _signals(party)
+        for side, key_column in (("user", "user_key"), ("item", "item")):
+            # Items are shared only if both parties name them alike; the time rule is the same.
+            features = history(
+                shown.select(row=shown[ROW], key=_key(shown, key_column), time=shown.time),
+                source.select(*[source[s.column] for s in signals], key=_key(source, key_column), time=source.time),
+                signals if side == "user" else signals[:1],
+                f"{prefix}_{side}",
+            )
+            role = Role.USER if side == "user" else Role.AD
+            part = _in_row_order(engine.run(features), impressions.num_rows)
+            added.extend(Column(name, role, Kind.NUMBER) for name in part.column_names)
+            parts.append(part)
+        if party is not base:
+            profile = {c.name: f"{party.name}_{c.name}" for c in party.schema.with_role(Role.USER)}
+            if profile:
+                known = profile_before(
+                    shown.select(row=shown[ROW], key=shown.user_key, time=shown.time),
+                    source.select(*profile, key=source.user_key, time=source.time, event=source[ROW]),
+                    profile,
+                )
+                part = _in_row_order(engine.run(known), impressions.num_rows)
+                parts.append(part)
+                added.extend(Column(profile[c.name], Role.USER, c.kind) for c in party.schema.with_role(Role.USER))
+    user_key = impressions["user_key"]
+    table = base.table
+    for part in parts:
+        for name in part.column_names:
+            table = table.append_column(name, part[name])
+    for column in theirs:
+        if column.kind is not Kind.NUMBER:
+            table = _set(table, column.name, keep_common(table[column.name], user_key, k))
+    counts = _counts(base, partners, user_key, key)
+    schema = base.schema.extend(*own, *theirs)
+    return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs), counts)
+
+
+def keep_common(values: pa.ChunkedArray, user_key: pa.ChunkedArray, k: int) -> pa.ChunkedArray:
+    """`values` with null in place of every value that fewer than `k` distinct users share."""
+    pairs = pa.table({"value": values, "user": user_key}).group_by(["value"]).aggregate([("user", "count_distinct")])
+    common = pairs.filter(pc.greater_equal(pairs["user_count_distinct"], k))["value"]
+    return pc.if_else(pc.is_in(values, common.combine_chunks()), values, pa.scalar(None, values.type))
+
+
+def _events(party: PartyTable, key: bytes) -> pa.Table:
+    """row, user_key, time, item (int64 code or hash of the item's text), the label and outcomes, user columns."""
+    schema, table = party.schema, party.table
+    columns: dict[str, Any] = {
+        ROW: pa.array(np.arange(table.num_rows, dtype=np.int64)),
+        "user_key": join_keys(table[schema.user_id.name], key),
+        "time": table[schema.time.name].cast(pa.int64()),
+        "item": join_keys(table[schema.item_id.name], key),
+    }
+    kept = [schema.label, *schema.with_role(Role.OUTCOME), *schema.with_role(Role.USER)]
+    for column in kept:
+        if column.name in columns:
+            raise BadInputError("this column name is taken", where=column.name)
+        columns[column.name] = table[column.name]
+    return pa.table(columns)
+
+
+def _signals(party: PartyTable) -> list[Signal]:
+    """The label first, then the other outcomes."""
+    outcomes = [c for c in party.schema.with_role(Role.OUTCOME) if c.kind in (Kind.BINARY, Kind.NUMBER)]
+    return [Signal(c.name, c.name) for c in (party.schema.label, *outcomes)]
+
+
+def _key(table: Any, name: str) -> Any:
+    return table[name]
+
+
+def _in_row_order(features: pa.Table, rows: int) -> pa.Table:
+    """The features in the base's row order, without the row column."""
+    assert features.num_rows == rows, "one row of features per impression"
+    order = np.argsort(features[ROW].to_numpy())
+    return features.drop_columns([ROW]).take(pa.array(order))
+
+
+def _set(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
+    return table.set_column(table.column_names.index(name), name, values)
+
+
+def _counts(base: PartyTable, partners: Sequence[PartyTable], user_key: pa.ChunkedArray, key: bytes) -> JoinCounts:
+    mine = np.unique(user_key.to_numpy())
+    each = [np.unique(join_keys(p.table[p.schema.user_id.name], key).to_numpy()) for p in partners]
+    theirs = np.unique(np.concatenate(each)) if each else np.zeros(0, np.int64)
+    return JoinCounts(
+        rows_base=base.table.num_rows,
+        rows_partners=sum(p.table.num_rows for p in partners),
+        users_base=len(mine),
+        users_partners=len(theirs),
+        users_joined=len(np.intersect1d(mine, theirs, assume_unique=True)),
+    )
