@@ -1,0 +1,143 @@
+"""A job: which templates of a contract to run on which of its datasets. Plain data, checked against the contract."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from adyton.cleanroom.contract import Contract, Template
+from adyton.cleanroom.errors import TemplateRefusedError
+from adyton.kernel.canonical import Json
+from adyton.kernel.errors import BadInputError
+from adyton.kernel.ids import DatasetId, JobId
+from adyton.kernel.ledger import PrivacyLoss
+
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
+
+
+@dataclass(frozen=True)
+class SynthesizeRequest:
+    """One synthetic table of the joined rows.
+
+    loss: user-level epsilon and delta.   rows: how many to sample.   columns: names of the joined table's columns.
+    """
+
+    loss: PrivacyLoss
+    rows: int
+    columns: tuple[str, ...]
+    max_rows_per_user: int = 4
+
+    def __post_init__(self) -> None:
+        if self.loss.epsilon <= 0 or not 0 < self.loss.delta < 1:
+            raise BadInputError("a synthetic table needs epsilon > 0 and 0 < delta < 1", where="synthesize")
+        if self.rows < 1 or self.max_rows_per_user < 1:
+            raise BadInputError("rows and max_rows_per_user must be at least 1", where="synthesize")
+
+
+@dataclass(frozen=True)
+class JobSpec:
+    """validation_from_ms, test_from_ms: when the validation and test rows of the base table begin (epoch ms).
+
+    statistics_loss: user-level epsilon of noised join statistics; None asks for exact ones, which the contract must
+    allow to leave without a guarantee.
+    """
+
+    job_id: JobId
+    base: DatasetId
+    partners: tuple[DatasetId, ...]
+    templates: frozenset[Template]
+    validation_from_ms: int
+    test_from_ms: int
+    seed: int = 0
+    synthesize: SynthesizeRequest | None = None
+    statistics_loss: PrivacyLoss | None = None
+    memory_mb: int = 1024
+    max_epochs: int = 8
+
+    def __post_init__(self) -> None:
+        if not _JOB_ID.fullmatch(self.job_id):
+            raise BadInputError("a job id has 1 to 63 letters, digits, dashes or underscores")
+        if not self.validation_from_ms < self.test_from_ms:
+            raise BadInputError("validation must begin before test")
+        if Template.SYNTHESIZE in self.templates and self.synthesize is None:
+            raise BadInputError("the synthesize template needs its parameters", where="synthesize")
+        if self.base in self.partners or not self.partners:
+            raise BadInputError("a job joins a base dataset with at least one other dataset")
+
+    def check_against(self, contract: Contract) -> None:
+        """Raises TemplateRefusedError if a template is not allowed, ContractError for a strange dataset."""
+        refused = sorted(t.value for t in self.templates - contract.binding_rule.templates)
+        if refused:
+            raise TemplateRefusedError(
+                f"not every owner allows: {', '.join(refused)}",
+                where=contract.contract_id,
+                hint="the contract's rules list the templates",
+            )
+        for dataset_id in (self.base, *self.partners):
+            contract.dataset(dataset_id)
+
+    def as_json(self) -> dict[str, Json]:
+        synthesize: Json = None
+        if self.synthesize is not None:
+            synthesize = {
+                "loss": self.synthesize.loss.as_json(),
+                "rows": self.synthesize.rows,
+                "columns": list(self.synthesize.columns),
+                "max_rows_per_user": self.synthesize.max_rows_per_user,
+            }
+        return {
+            "job_id": str(self.job_id),
+            "base": str(self.base),
+            "partners": [str(p) for p in self.partners],
+            "templates": sorted(t.value for t in self.templates),
+            "validation_from_ms": self.validation_from_ms,
+            "test_from_ms": self.test_from_ms,
+            "seed": self.seed,
+            "synthesize": synthesize,
+            "statistics_loss": self.statistics_loss.as_json() if self.statistics_loss else None,
+            "memory_mb": self.memory_mb,
+            "max_epochs": self.max_epochs,
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> JobSpec:
+        """Parse `as_json()`. Raises BadInputError."""
+        if not isinstance(value, Mapping):
+            raise BadInputError("a job must be a JSON object")
+        try:
+            return cls(
+                job_id=JobId(str(value["job_id"])),
+                base=DatasetId(str(value["base"])),
+                partners=tuple(DatasetId(str(p)) for p in value["partners"]),
+                templates=frozenset(Template(t) for t in value["templates"]),
+                validation_from_ms=int(value["validation_from_ms"]),
+                test_from_ms=int(value["test_from_ms"]),
+                seed=int(value.get("seed", 0)),
+                synthesize=_synthesize(value.get("synthesize")),
+                statistics_loss=_loss(value.get("statistics_loss")),
+                memory_mb=int(value.get("memory_mb", 1024)),
+                max_epochs=int(value.get("max_epochs", 8)),
+            )
+        except (KeyError, ValueError, TypeError) as error:
+            raise BadInputError(f"the job is malformed: {type(error).__name__} at {error}") from error
+
+
+def _synthesize(value: object) -> SynthesizeRequest | None:
+    if not isinstance(value, Mapping):
+        return None
+    loss = _loss(value["loss"])
+    assert loss is not None, "a mapping always gives a loss"
+    return SynthesizeRequest(
+        loss=loss,
+        rows=int(value["rows"]),
+        columns=tuple(str(name) for name in value["columns"]),
+        max_rows_per_user=int(value.get("max_rows_per_user", 4)),
+    )
+
+
+def _loss(value: object) -> PrivacyLoss | None:
+    if not isinstance(value, Mapping):
+        return None
+    return PrivacyLoss(Fraction(str(value["epsilon"])), Fraction(str(value["delta"])))
