@@ -1,0 +1,141 @@
+"""The statistics of §11.6 and §8.7. Fixed seeds: a test that fails has found a change, not bad luck."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from fractions import Fraction
+
+import pytest
+from scipy import stats
+
+from adyton.kernel.chance import InsecureFixedRandom
+from adyton.kernel.errors import BadInputError
+from adyton.protocol.egress_noise import noise_payload, possible_values, random_payload
+from adyton.protocol.egress_schema import EgressPayload, EgressSchema, Feature, Kind
+from adyton.protocol.egress_wire import encode_payload
+from adyton.protocol.rounding import stochastic_round
+
+SCHEMA = EgressSchema(
+    3,
+    (
+        Feature(Kind.BOOLEAN),
+        Feature(Kind.UNSIGNED, 3),
+        Feature(Kind.SIGNED, 2),
+        Feature(Kind.BUCKET, 2),
+        Feature(Kind.HISTOGRAM, 2, (Feature(Kind.UNSIGNED, 1), Feature(Kind.SIGNED, 2))),
+    ),
+)
+PAYLOAD = EgressPayload((True, 7, -2, (True, False), (1, -1)))
+N = 20_000
+
+
+def test_one_payload_in_a_hundred_is_replaced() -> None:
+    source = InsecureFixedRandom(1)
+    # A replaced payload equals the original in 1 of 2^11 cases, which the expectation takes into account.
+    rate = 0.01 * (1 - 2.0**-SCHEMA.bits)
+
+    changed = sum(noise_payload(SCHEMA, PAYLOAD, source) != PAYLOAD for _ in range(N))
+
+    assert stats.binomtest(changed, N, rate).pvalue > 0.001
+    assert stats.binomtest(changed, N, 0.013).pvalue < 0.001
+
+
+@pytest.mark.parametrize("rate", [Fraction(0), Fraction(1)])
+def test_rates_zero_and_one_are_certain(rate: Fraction) -> None:
+    source = InsecureFixedRandom(2)
+
+    seen = {noise_payload(SCHEMA, PAYLOAD, source, rate) for _ in range(50)}
+
+    assert (seen == {PAYLOAD}) == (rate == 0)
+
+
+def test_replaced_payloads_are_uniform_over_every_possible_payload() -> None:
+    source = InsecureFixedRandom(3)
+    small = EgressSchema(0, SCHEMA.features[1:])
+    counts = Counter(encode_payload(small, random_payload(small, source)) for _ in range(N))
+
+    n_possible = math.prod(possible_values(feature) for feature in small.features)
+    observed = [*counts.values(), *[0] * (n_possible - len(counts))]
+
+    assert n_possible == 2**small.bits
+    assert stats.chisquare(observed).pvalue > 0.001
+
+
+def test_nullable_features_are_uniform_over_values_and_null() -> None:
+    source = InsecureFixedRandom(4)
+    schema = EgressSchema(
+        0, (Feature(Kind.UNSIGNED, 1, nullable=True), Feature(Kind.BUCKET, 1, nullable_elements=True))
+    )
+
+    counts = Counter(random_payload(schema, source).values for _ in range(9_000))
+
+    assert len(counts) == 9
+    assert stats.chisquare(list(counts.values())).pvalue > 0.001
+
+
+def test_noise_changes_neither_the_size_nor_the_header() -> None:
+    source = InsecureFixedRandom(5)
+    plain = encode_payload(SCHEMA, PAYLOAD)
+
+    wires = [encode_payload(SCHEMA, noise_payload(SCHEMA, PAYLOAD, source, Fraction(1, 2))) for _ in range(200)]
+
+    assert {(len(wire), wire[-1]) for wire in wires} == {(len(plain), plain[-1])}
+    assert len(set(wires)) > 50
+
+
+def test_the_same_seed_gives_the_same_noise_and_another_seed_another() -> None:
+    def run(seed: int) -> list[EgressPayload]:
+        source = InsecureFixedRandom(seed)
+        return [noise_payload(SCHEMA, PAYLOAD, source, Fraction(1, 2)) for _ in range(20)]
+
+    assert run(1) == run(1)
+    assert run(1) != run(2)
+
+
+def test_a_float_rate_is_refused() -> None:
+    with pytest.raises(BadInputError):
+        noise_payload(SCHEMA, PAYLOAD, InsecureFixedRandom(1), 0.01)  # type: ignore[arg-type]
+    with pytest.raises(BadInputError):
+        noise_payload(SCHEMA, PAYLOAD, InsecureFixedRandom(1), Fraction(3, 2))
+
+
+@pytest.mark.parametrize(
+    ("value", "rounded"),
+    [
+        (0.0, 0.0),
+        (1.0, 1.0),
+        (-1.0, -1.0),
+        (255.0, 255.0),
+        (2e38, math.inf),
+        (-2e38, -math.inf),
+        (1e-39, 0.0),
+        (math.inf, math.inf),
+    ],
+)
+def test_exact_values_and_extremes_round_to_themselves_or_the_end(value: float, rounded: float) -> None:
+    assert stochastic_round(value, InsecureFixedRandom(1)) == rounded
+
+
+def test_too_small_keeps_its_sign_and_nan_stays_nan() -> None:
+    assert math.copysign(1, stochastic_round(-1e-39, InsecureFixedRandom(1))) == -1
+    assert math.isnan(stochastic_round(math.nan, InsecureFixedRandom(1)))
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "p_high"),
+    [
+        (0.3, 0.298828125, 0.30078125, 0.6),
+        (129.3, 129.0, 130.0, 0.3),
+        (-129.3, -130.0, -129.0, 0.7),
+    ],
+)
+def test_rounding_goes_up_with_the_probability_of_what_is_cut_off(
+    value: float, low: float, high: float, p_high: float
+) -> None:
+    source = InsecureFixedRandom(6)
+
+    counts = Counter(stochastic_round(value, source) for _ in range(5_000))
+
+    assert set(counts) == {low, high}
+    assert stats.binomtest(counts[high], 5_000, p_high).pvalue > 0.001
