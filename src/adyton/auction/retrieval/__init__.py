@@ -1,0 +1,1 @@
+"""The ad store that retrieval scripts read: records, set queries, embedding search."""
