@@ -1,0 +1,146 @@
+"""The release gate: the last check of everything that would leave. Pure; it says which check failed, and by how much.
+
+Every output:    `template` and `recipients` are the contract's; `guarantee`: differential privacy within what was
+                 reserved, or the contract lets this output leave without; `threshold`: k distinct users behind it;
+                 `literals`: no user id of any party stands in it.
+Synthetic table: attacks of `learning.synth.gate_measures` (exact matches, membership, attribute, singling out).
+                 A check fails when even the low end of the attack's 95 % interval passes the limit.
+Models:          `membership`: telling training rows from others by their loss.
+
+One refused output refuses the run: all boxes leave together or none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+
+from adyton.cleanroom.contract import TEMPLATE_OF, Contract, Output
+from adyton.cleanroom.errors import GateRefusedError
+from adyton.kernel.canonical import Json
+from adyton.kernel.ledger import PrivacyLoss
+from adyton.learning.synth.gate_measures import PrivacyMeasures
+from adyton.learning.synth.privacy import Advantage
+
+
+@dataclass(frozen=True)
+class GateLimits:
+    """Largest success that an attack may have for certain.
+
+    advantage: of members over the holdout.   membership_auc: .5 is a coin.   model_membership_auc: by loss.
+    """
+
+    advantage: float = 0.05
+    membership_auc: float = 0.55
+    model_membership_auc: float = 0.75
+
+
+@dataclass(frozen=True)
+class GateCheck:
+    """One check of one output; `found` and `limit` in words and figures, never a value of a row."""
+
+    output: Output
+    name: str
+    passed: bool
+    found: str
+    limit: str
+
+    def as_json(self) -> dict[str, Json]:
+        return {
+            "output": self.output.value,
+            "name": self.name,
+            "passed": self.passed,
+            "found": self.found,
+            "limit": self.limit,
+        }
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What wants to leave.
+
+    users: distinct real users behind it.   loss: what its making spent, None if no guarantee covers it.
+    literals: all text in it, for the scan.
+    """
+
+    output: Output
+    users: int
+    loss: PrivacyLoss | None
+    literals: Set[str]
+
+
+def check_candidate(
+    candidate: Candidate, contract: Contract, *, reserved: PrivacyLoss | None, user_ids: Set[str]
+) -> list[GateCheck]:
+    """The checks of every output.   reserved: what the ledger holds for it.   user_ids: of all parties, as text."""
+    output, rule = candidate.output, contract.binding_rule
+    template = TEMPLATE_OF[output]
+    recipients = contract.recipients(output)
+    if candidate.loss is not None:
+        covered = reserved is not None and candidate.loss.fits_in(reserved)
+        found = f"epsilon {float(candidate.loss.epsilon):g}, delta {float(candidate.loss.delta):g}"
+        limit = (
+            f"epsilon {float(reserved.epsilon):g}, delta {float(reserved.delta):g}" if reserved else "nothing reserved"
+        )
+    else:
+        covered = output in rule.without_guarantee
+        found = "no guarantee"
+        limit = "allowed by every owner" if covered else "every owner must allow it"
+    leaked = len(candidate.literals & user_ids)
+    return [
+        GateCheck(output, "template", template in rule.templates, template.value, "allowed by every owner"),
+        GateCheck(output, "recipients", bool(recipients), ", ".join(recipients) or "nobody", "named in the contract"),
+        GateCheck(output, "guarantee", covered, found, limit),
+        GateCheck(output, "threshold", candidate.users >= rule.k, f"{candidate.users} users", f"at least {rule.k}"),
+        GateCheck(output, "literals", leaked == 0, f"{leaked} user ids", "none"),
+    ]
+
+
+def check_synthetic(measures: PrivacyMeasures, limits: GateLimits) -> list[GateCheck]:
+    """The attacks on a synthetic table."""
+    output = Output.SYNTHETIC_TABLE
+    literals = sum(measures.shared_literals.values()) + measures.user_ids_shared
+    membership = measures.membership
+    return [
+        _attack(output, "exact-matches", measures.exact_matches, limits.advantage),
+        GateCheck(
+            output,
+            "membership",
+            membership.low <= limits.membership_auc,
+            f"AUC {membership.value:.3f} [{membership.low:.3f}, {membership.high:.3f}]",
+            f"certainly at most {limits.membership_auc:g}",
+        ),
+        _attack(output, "attribute-inference", measures.attribute_inference, limits.advantage),
+        _attack(output, "singling-out", measures.singling_out, limits.advantage),
+        GateCheck(output, "rare-literals", literals == 0, f"{literals} rare values", "none"),
+    ]
+
+
+def check_model(output: Output, membership_auc: float, limits: GateLimits) -> list[GateCheck]:
+    """The attack on a model: AUC of telling training rows from held-out ones by their loss."""
+    limit = limits.model_membership_auc
+    return [GateCheck(output, "membership", membership_auc <= limit, f"AUC {membership_auc:.3f}", f"at most {limit:g}")]
+
+
+def require_all(checks: Iterable[GateCheck]) -> Sequence[GateCheck]:
+    """The checks, if all passed. Raises GateRefusedError naming each that did not, with figure and limit."""
+    made = list(checks)
+    failed = [check for check in made if not check.passed]
+    if failed:
+        raise GateRefusedError(
+            "; ".join(f"{c.output.value}: {c.name} found {c.found}, wanted {c.limit}" for c in failed),
+            where="release gate",
+            hint="nothing left the enclave",
+        )
+    return made
+
+
+def _attack(output: Output, name: str, advantage: Advantage, limit: float) -> GateCheck:
+    found = advantage.difference
+    return GateCheck(
+        output,
+        name,
+        found.low <= limit,
+        f"advantage {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]",
+        f"certainly at most {limit:g}",
+    )
