@@ -70,13 +70,17 @@ class SellerFrontEndConfig(Section):
 
 
 class AuctionConfig(Section):
-    """ScoreAds. `score_ad` holds `scoreAd` and `reportResult`; `report_win` holds each buyer's `reportWin`."""
+    """ScoreAds. `score_ad` holds `scoreAd` and `reportResult`; `report_win` holds each buyer's `reportWin`.
+
+    requires_scoring_signals: for a service alone; beside a seller front end, that section's value holds.
+    """
 
     score_ad: Script
     report_win: dict[str, Script] = Field(default_factory=dict)
     enable_report_result: bool = True
     enable_report_win: bool = True
     enable_report_win_input_noising: bool = True
+    requires_scoring_signals: bool = False
     udf_timeout_ms: Milliseconds = 10_000
 
 

@@ -45,7 +45,7 @@ class RemoteBuyerFrontEnd:
     """A buyer's front end."""
 
     def __init__(self, channel: grpc.aio.Channel, keys: KeyMaterial) -> None:
-        self._stub = ba_grpc.BuyerFrontEndStub(channel)
+        self._stub = ba_grpc.BuyerFrontEndStub(channel)  # type: ignore[no-untyped-call]
         self._keys = keys
 
     async def get_bids(
@@ -67,7 +67,7 @@ class RemoteBidding:
     """The bidding service of the same party in another process."""
 
     def __init__(self, channel: grpc.aio.Channel, keys: KeyMaterial) -> None:
-        self._stub = ba_grpc.BiddingStub(channel)
+        self._stub = ba_grpc.BiddingStub(channel)  # type: ignore[no-untyped-call]
         self._keys = keys
 
     async def generate_bids(
@@ -90,7 +90,7 @@ class RemoteAuction:
     """The auction service of the same party in another process."""
 
     def __init__(self, channel: grpc.aio.Channel, keys: KeyMaterial) -> None:
-        self._stub = ba_grpc.AuctionStub(channel)
+        self._stub = ba_grpc.AuctionStub(channel)  # type: ignore[no-untyped-call]
         self._keys = keys
 
     async def score_ads(
@@ -108,7 +108,7 @@ class RemoteKeyValue:
     """A key/value service, called obliviously: padded and encrypted."""
 
     def __init__(self, channel: grpc.aio.Channel, keys: KeyMaterial) -> None:
-        self._stub = kv_server_v2_pb2_grpc.KeyValueServiceStub(channel)
+        self._stub = kv_server_v2_pb2_grpc.KeyValueServiceStub(channel)  # type: ignore[no-untyped-call]
         self._keys = keys
 
     async def get_values(self, request: kv.GetValuesRequest, *, timeout_s: float) -> kv.GetValuesResponse:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
+import orjson
+
 from adyton.auction.config import ScriptSource
 from adyton.auction.errors import CodeFetchError
 from adyton.auction.services.code_store import BlobFetcher
-from adyton.protocol.egress_schema import EgressSchema
+from adyton.protocol.egress_schema import EgressSchema, validate
 from adyton.protocol.errors import EgressSchemaError
 
 _log = logging.getLogger(__name__)
@@ -33,3 +35,18 @@ class EgressSchemaStore:
     def schema(self, version: str = "") -> EgressSchema | None:
         """The schema of a version ("" and "default" are the default), or None: the payload is then cleared."""
         return self._schemas.get("" if version == "default" else version)
+
+
+async def validate_hook(text: str) -> str:
+    """`validate(payload, schema)` for scripts (§11.6): JSON array of problems, empty if the payload fits.
+
+    text: JSON array of the two arguments, each JSON text or an object. An unusable schema is one problem.
+    """
+    arguments = orjson.loads(text)
+    if not isinstance(arguments, list) or len(arguments) != 2:
+        return orjson.dumps(["validate takes a payload and a schema"]).decode()
+    try:
+        schema = EgressSchema.parse(arguments[1])
+    except EgressSchemaError as error:
+        return orjson.dumps([f"schema: {error}"]).decode()
+    return orjson.dumps([str(problem) for problem in validate(arguments[0], schema)]).decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -44,7 +44,7 @@ from adyton.protocol.tee import TeeServerContext, open_request
 _log = logging.getLogger(__name__)
 _DEFAULT_TIMEOUT_S = 60.0
 _Reply = TypeVar("_Reply")
-Context = grpc.aio.ServicerContext
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 class Guard:
@@ -60,7 +60,7 @@ class Guard:
             reply = await call()
         except AdytonError as error:
             await self._abort(method, context, status_name(error), error.what, started)
-        except Exception:
+        except Exception:  # noqa: BLE001  the edge of the process: a defect must answer too
             _log.exception("a defect in %s", method)
             await self._abort(method, context, "INTERNAL", INTERNAL_TEXT, started)
         self._finish(method, "OK", started)
