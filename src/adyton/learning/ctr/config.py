@@ -1,0 +1,61 @@
+"""How a CTR model is shaped and trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from adyton.learning.errors import ModelError
+from adyton.learning.metrics import Metric
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Shape and training of one factorised model.
+
+    features: column names to use; None means every feature column except the user id, so that a model for devices can
+        never memorise a person by default.
+    fm_dim: width of the FM embedding of each field.   head_dim: width of the dot head between two sides.
+    hidden: widths of each tower's hidden layers.   members: networks whose logits are averaged; the average of
+        factorised scores is a factorised score, with `members` times longer vectors.
+    min_count: values seen in fewer training rows share index 0 with unknown ones.   number_buckets: quantile buckets
+        of a number.   list_slots: newest elements of a list that are pooled.
+    learning_rate, batch_size, max_epochs: of AdamW.   checks_per_epoch: how often validation is measured.
+    patience: checks without a better value before training ends.   stop_on: the metric to be best at.
+    calibrate: fit scale and shift of the logit on the validation rows.
+    threads: CPU threads of training; batches are small, so that a second one rarely pays and hurts on a busy machine.
+    decay: weight decay per unit of learning rate for embeddings, towers get a tenth.   dropout: of field embeddings.
+    """
+
+    features: tuple[str, ...] | None = None
+    fm_dim: int = 8
+    head_dim: int = 8
+    hidden: tuple[int, ...] = (32,)
+    members: int = 1
+    min_count: int = 5
+    number_buckets: int = 16
+    list_slots: int = 20
+    learning_rate: float = 0.003
+    batch_size: int = 1024
+    max_epochs: int = 8
+    checks_per_epoch: int = 2
+    patience: int = 3
+    decay: float = 0.0
+    dropout: float = 0.0
+    stop_on: Metric = Metric.AUC
+    calibrate: bool = True
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        counts = (
+            "fm_dim", "head_dim", "members", "min_count", "number_buckets", "list_slots", "batch_size", "max_epochs",
+            "checks_per_epoch", "patience", "threads",
+        )  # fmt: skip
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ModelError(f"must be at least 1, got {getattr(self, name)}", where=name)
+        if not all(width >= 1 for width in self.hidden):
+            raise ModelError("hidden layers must be at least 1 wide", where="hidden")
+        if not 0 <= self.dropout < 1:
+            raise ModelError("must lie in [0, 1)", where="dropout")
+        if self.learning_rate <= 0 or self.decay < 0:
+            raise ModelError("learning rate must be positive and decay must not be negative")
