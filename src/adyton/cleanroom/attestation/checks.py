@@ -51,6 +51,8 @@ class CheckName(StrEnum):
     """Firmware and microcode are those the key was made for, and at or over the floor."""
     DEBUG_OFF = "debug_off"
     """Nobody can read the memory through a debug interface."""
+    VMPL = "vmpl"
+    """The report was asked for by the most privileged level of the guest (SEV-SNP)."""
     MEASUREMENT = "measurement"
     """The code is one of those allowed."""
     BINDING = "binding"
@@ -74,16 +76,17 @@ _ALWAYS = (
 )
 _WITH_TCB = (*_ALWAYS, CheckName.REVOCATION, CheckName.TCB)
 
-# AWS publishes no revocation for enclave certificates (a leaf lives three hours); Google's tokens live an hour.
+# AWS publishes no revocation for enclave certificates (a leaf lives three hours); Google's tokens live an hour; a TPM
+# has no debug mode of its own, its PCRs say what the firmware started.
 REQUIRED: dict[Platform, frozenset[CheckName]] = {
     Platform.NITRO: frozenset(_ALWAYS),
-    Platform.SEV_SNP: frozenset(_WITH_TCB),
+    Platform.SEV_SNP: frozenset((*_WITH_TCB, CheckName.VMPL)),
     Platform.TDX: frozenset(_WITH_TCB),
     Platform.SGX: frozenset(_WITH_TCB),
     Platform.CONFIDENTIAL_SPACE: frozenset(_ALWAYS),
-    Platform.TPM: frozenset(_ALWAYS),
+    Platform.TPM: frozenset(_ALWAYS) - {CheckName.DEBUG_OFF},
     Platform.DEV_SIM: frozenset(_ALWAYS),
-    Platform.DEV_TPM: frozenset(_ALWAYS),
+    Platform.DEV_TPM: frozenset(_ALWAYS) - {CheckName.DEBUG_OFF},
 }
 
 

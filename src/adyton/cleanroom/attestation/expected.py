@@ -10,6 +10,7 @@ from adyton.cleanroom.attestation.binding import REPORT_DATA_BYTES
 from adyton.cleanroom.attestation.checks import CheckName, Findings
 from adyton.cleanroom.attestation.errors import ExpectationError
 from adyton.cleanroom.attestation.roots import PINNED_ROOTS, Roots
+from adyton.cleanroom.attestation.snp_tcb import SnpTcb
 from adyton.kernel.clock import iso_utc
 
 MAX_AGE_MS = 5 * 60_000
@@ -27,9 +28,11 @@ class Expected:
     allowed_measurements: lower-case hex; each is one measured register or several of them in order, see the verifier.
     max_age_ms: how old evidence may be, where it carries a time.
     certificates, revocation_lists: PEM or DER files that came with the evidence; never trusted by themselves.
+    trust_anchors: files that the caller trusts on purpose, where no vendor's root can be pinned: a JWKS or a root
+        certificate for Confidential Space; an attestation key (PEM or DER) or its issuer's certificate for TPMs.
     collateral: Intel's TCB info, QE identity and CRLs, as `dcap-qvl` reads it (JSON).
-    audience: the `aud` that a Confidential Space token must carry.   signing_keys: a JWKS (JSON) that checks tokens.
-    trusted_attestation_keys: SubjectPublicKeyInfo (DER) of TPM attestation keys that the caller has enrolled.
+    audience: the `aud` that a Confidential Space token must carry.
+    snp_floor: the oldest SEV-SNP firmware to accept.   allowed_vmpls: privilege levels that may ask for SNP reports.
     """
 
     at_ms: int
@@ -40,10 +43,11 @@ class Expected:
     max_age_ms: int = MAX_AGE_MS
     certificates: tuple[bytes, ...] = ()
     revocation_lists: tuple[bytes, ...] = ()
+    trust_anchors: tuple[bytes, ...] = ()
     collateral: bytes | None = None
     audience: str | None = None
-    signing_keys: bytes | None = None
-    trusted_attestation_keys: tuple[bytes, ...] = ()
+    snp_floor: SnpTcb | None = None
+    allowed_vmpls: frozenset[int] | None = frozenset({0})
     roots: Roots = PINNED_ROOTS
 
     def __post_init__(self) -> None:

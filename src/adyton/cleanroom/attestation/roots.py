@@ -33,13 +33,15 @@ class Roots:
     nitro_certificates: frozenset[str]
     amd_keys: frozenset[str]
     intel_keys: frozenset[str]
-    google_keys: frozenset[str] = frozenset()
     development_key: bytes = b""
     issuers: tuple[x509.Certificate, ...] = field(default=(), repr=False)
 
 
 _NITRO_ROOT = "641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"
 _ARK_MILAN_KEY = "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9"
+# Only the keys: the certificates of these generations must be given with the evidence.
+_ARK_GENOA_KEY = "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831"
+_ARK_TURIN_KEY = "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08"
 _INTEL_SGX_ROOT_KEY = "a0af031289f5d5d4132f9186068a7fc13628633ba235777472e29b6b6c67a49e"
 
 
@@ -76,7 +78,7 @@ def _load() -> Roots:
         raise InternalError("a pinned root differs from its fingerprint", where="adyton.cleanroom.attestation.pinned")
     return Roots(
         nitro_certificates=frozenset({_NITRO_ROOT}),
-        amd_keys=frozenset({_ARK_MILAN_KEY}),
+        amd_keys=frozenset({_ARK_MILAN_KEY, _ARK_GENOA_KEY, _ARK_TURIN_KEY}),
         intel_keys=frozenset({_INTEL_SGX_ROOT_KEY}),
         development_key=development_root().public_key().public_bytes_raw(),
         issuers=(*nitro, *amd, *intel),

@@ -8,13 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from adyton.cleanroom.attestation import dev_sim
+from adyton.cleanroom.attestation import confidential_space, dcap, dev_sim, nitro, sev_snp, tpm
 from adyton.cleanroom.attestation.checks import Platform, Verdict, unreadable
 from adyton.cleanroom.attestation.errors import EvidenceFormatError, EvidenceRefusedError
 from adyton.cleanroom.attestation.expected import Expected
 
 _VERIFIERS: dict[Platform, Callable[[bytes, Expected], Verdict]] = {
+    Platform.NITRO: nitro.verify,
+    Platform.SEV_SNP: sev_snp.verify,
+    Platform.TDX: dcap.verify_tdx,
+    Platform.SGX: dcap.verify_sgx,
+    Platform.CONFIDENTIAL_SPACE: confidential_space.verify,
+    Platform.TPM: tpm.verify_tpm,
     Platform.DEV_SIM: dev_sim.verify,
+    Platform.DEV_TPM: tpm.verify_dev_tpm,
 }
 
 
