@@ -40,9 +40,9 @@ class Isolation(Enum):
 
 
 _MEANINGS = {
-    Isolation.BUBBLEWRAP: "scripts run in bubblewrap: no network, no files but the engine's own, no other processes",
-    Isolation.NAMESPACES: "bubblewrap is missing: scripts have no network, but only Deno's permissions hide files",
-    Isolation.PROCESS: "bubblewrap is missing: only Deno's permissions hide files and the network from scripts",
+    Isolation.BUBBLEWRAP: "bubblewrap: no network, no files but the engine's own, no other processes",
+    Isolation.NAMESPACES: "without bubblewrap: no network, but only Deno's permissions hide files",
+    Isolation.PROCESS: "without bubblewrap: only Deno's permissions hide files and the network",
 }
 
 # The shell sets limits that the worker inherits. Python's own pre-exec hook would run code between fork and exec of a
@@ -109,10 +109,10 @@ def driver_source() -> str:
     return resources.files("adyton.sandbox").joinpath("driver.js").read_text()
 
 
-def worker_command(limits: SandboxLimits, isolation: Isolation) -> WorkerCommand:
-    """The command line of one worker under `isolation`."""
+def worker_command(limits: SandboxLimits, isolation: Isolation, program: str = "worker.js") -> WorkerCommand:
+    """The command line of one worker under `isolation`. program: a JavaScript file of this package."""
     deno = find_deno()
-    script = Path(str(resources.files("adyton.sandbox").joinpath("worker.js"))).resolve()
+    script = Path(str(resources.files("adyton.sandbox").joinpath(program))).resolve()
     limited = ["/bin/sh", "-c", _LIMITED, "sh", str(limits.data_mb * 1024), str(limits.open_files), str(limits.cpu_s)]
     heap = f"--v8-flags=--max-heap-size={limits.heap_mb}"
     if isolation is Isolation.BUBBLEWRAP:
