@@ -127,10 +127,16 @@ class KeyValueConfig(Section):
 
 
 class InferenceConfig(Section):
-    """The inference process. `models`: a folder with a model list (protected-auction §9) or one folder per model."""
+    """The inference process.
+
+    models: the bucket, a folder; None for models that are registered over gRPC only.   model_list: the place of the
+    model list JSON inside it (protected-auction §9).   timeout_ms: longest time of one prediction.
+    """
 
     models: str | None = None
-    fetch_period_ms: Milliseconds = 300_000
+    model_list: str = "models.json"
+    fetch_period_ms: int = Field(default=300_000, ge=60_000)
+    timeout_ms: Milliseconds = 5_000
 
 
 class KeysConfig(Section):

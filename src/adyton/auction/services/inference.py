@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import grpc
 import orjson
 
 from adyton.auction.config import InferenceConfig
-from adyton.auction.errors import ConfigError, DownstreamError
+from adyton.auction.errors import DownstreamError
+from adyton.auction.inference.client import InferenceClient
+from adyton.auction.inference.errors import ModelExistsError, ModelNotFoundError
+from adyton.auction.inference.model_list import FolderBucket, ModelListFollower
 from adyton.auction.services.clients import open_channel
+from adyton.auction.services.status import status_name
+from adyton.kernel.clock import Clock
+from adyton.kernel.errors import AdytonError
 from adyton.protocol.messages import inference_pb2, inference_pb2_grpc
 from adyton.sandbox.values import HostHook
+
+Context = grpc.aio.ServicerContext[Any, Any]
 
 
 @dataclass(frozen=True)
@@ -54,18 +65,91 @@ class RemoteInference:
         return orjson.dumps([spec.model_path for spec in reply.model_specs]).decode()
 
 
-@asynccontextmanager
-async def open_inference(config: InferenceConfig | None, address: str | None) -> AsyncIterator[InferenceSide]:
-    """The side that the configuration asks for, until the block ends. An address wins over a section."""
-    if address is not None:
-        channel = open_channel(address)
-        remote = RemoteInference(channel)
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """The sidecar's gRPC service over the model process."""
+
+    def __init__(self, client: InferenceClient) -> None:
+        self._client = client
+
+    async def Predict(  # noqa: N802
+        self, request: inference_pb2.PredictRequest, context: Context
+    ) -> inference_pb2.PredictResponse:
+        """The JSON batch of answers; failures of models are inside it."""
+        if request.WhichOneof("request") != "input":
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "send the JSON batch in `input`")
+        text = request.input.decode("utf-8", "replace")
+        return inference_pb2.PredictResponse(output=(await self._client.predict(text)).encode())
+
+    async def PredictBatch(  # noqa: N802
+        self, request: inference_pb2.PredictRequest, context: Context
+    ) -> inference_pb2.PredictResponse:
+        """The same: a request is a batch already."""
+        return await self.Predict(request, context)
+
+    async def RegisterModel(  # noqa: N802
+        self, request: inference_pb2.RegisterModelRequest, context: Context
+    ) -> inference_pb2.RegisterModelResponse:
+        """Registers an immutable model."""
         try:
-            yield InferenceSide({"runInference": remote.run_inference, "getModelPaths": remote.get_model_paths})
-        finally:
-            await channel.close(None)
-        return
-    if config is None:
-        raise ConfigError("neither an inference section nor an address", where="inference")
-    raise ConfigError("models in this process are not supported by this version", where="inference")
-    yield InferenceSide({})
+            await self._client.register_model(
+                request.model_spec.model_path,
+                dict(request.model_files),
+                warm_up_batch_request_json=request.warm_up_batch_request_json,
+            )
+        except ModelExistsError as error:
+            await context.abort(grpc.StatusCode.ALREADY_EXISTS, error.what)
+        except AdytonError as error:
+            await context.abort(grpc.StatusCode[status_name(error)], error.what)
+        return inference_pb2.RegisterModelResponse()
+
+    async def DeleteModel(  # noqa: N802
+        self, request: inference_pb2.DeleteModelRequest, context: Context
+    ) -> inference_pb2.DeleteModelResponse:
+        """Takes a model away."""
+        try:
+            await self._client.delete_model(request.model_spec.model_path)
+        except ModelNotFoundError as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, error.what)
+        return inference_pb2.DeleteModelResponse()
+
+    async def GetModelPaths(  # noqa: N802
+        self,
+        request: inference_pb2.GetModelPathsRequest,  # noqa: ARG002
+        context: Context,  # noqa: ARG002
+    ) -> inference_pb2.GetModelPathsResponse:
+        """The registered paths, sorted."""
+        specs = [inference_pb2.ModelSpec(model_path=path) for path in self._client.get_model_paths()]
+        return inference_pb2.GetModelPathsResponse(model_specs=specs)
+
+
+@asynccontextmanager
+async def open_inference(
+    config: InferenceConfig | None, address: str | None, *, clock: Clock
+) -> AsyncIterator[InferenceSide]:
+    """The side that the configuration asks for, until the block ends.
+
+    With both a section and an address the models of this process are served to others and scripts use the address.
+    Raises ModelListError if there is a models folder whose list cannot be used.
+    """
+    async with AsyncExitStack() as stack:
+        servicer: InferenceServicer | None = None
+        hooks: Mapping[str, HostHook] = {}
+        if config is not None:
+            client = await stack.enter_async_context(InferenceClient(timeout_s=config.timeout_ms / 1000))
+            if config.models is not None:
+                follower = ModelListFollower(client, FolderBucket(Path(config.models), config.model_list), clock)
+                await follower.sync()
+                task = asyncio.create_task(follower.run(config.fetch_period_ms))
+                stack.push_async_callback(_cancelled, task)
+            servicer, hooks = InferenceServicer(client), client.hooks()
+        if address is not None:
+            channel = open_channel(address)
+            stack.push_async_callback(channel.close, None)
+            remote = RemoteInference(channel)
+            hooks = {"runInference": remote.run_inference, "getModelPaths": remote.get_model_paths}
+        yield InferenceSide(hooks, servicer)
+
+
+async def _cancelled(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)

@@ -13,8 +13,8 @@ from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from adyton.auction.buyer.egress_fields import EgressRules
@@ -193,7 +193,7 @@ class PartyProcess:
         address = config.bidding.inference_address if config.bidding else None
         if config.inference is None and address is None:
             return None
-        return await self._stack.enter_async_context(open_inference(config.inference, address))
+        return await self._stack.enter_async_context(open_inference(config.inference, address, clock=self._clock))
 
     async def _key_value(self, config: KeyValueConfig) -> KeyValueService:
         self.store = AdRetrievalStore()
