@@ -6,9 +6,8 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from adyton.kernel.chance import OsRandom, RandomSource
 from adyton.protocol.errors import KeyListError, TestKeyRefusedError, UnknownKeyError
@@ -90,16 +89,13 @@ class KeyRing:
             if key.key_id in by_id:
                 raise KeyListError("two keys have the same number", where=f"key {key.key_id}")
             by_id[key.key_id] = key
-        self._by_id: Mapping[int, PrivateKey] = MappingProxyType(by_id)
+        self._by_id = by_id
         self.is_test_mode = False
 
     @classmethod
     def test_mode(cls) -> KeyRing:
         """A ring that answers every number with the test key pair (§14.3)."""
         ring = cls(())
-        ring._by_id = MappingProxyType(
-            {n: PrivateKey(n, TEST_MODE_KEY.private, TEST_MODE_KEY.public) for n in range(256)}
-        )
         ring.is_test_mode = True
         return ring
 
@@ -109,6 +105,8 @@ class KeyRing:
         Raises UnknownKeyError with the text of §5.4.
         """
         key = self._by_id.get(key_id)
+        if key is None and self.is_test_mode and 0 <= key_id <= 255:
+            key = self._by_id[key_id] = PrivateKey(key_id, TEST_MODE_KEY.private, TEST_MODE_KEY.public)
         if key is None:
             raise UnknownKeyError(
                 f"Unable to get private key for the key ID in OHTTP encapsulated request. Key ID: {key_id}"

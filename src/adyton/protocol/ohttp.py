@@ -134,13 +134,13 @@ def decapsulate_request(
         raise EncapsulationError("Invalid key ID provided in OHTTP encapsulated request")
     key = ring.private_key(header[0])
     if len(rest) < KEY_BYTES + TAG_BYTES:
-        raise DecryptionError("Malformed OHTTP encapsulated request provided: it is too short")
+        raise DecryptionError("Malformed OHTTP encapsulated request provided it is too short")
     enc, ciphertext = rest[:KEY_BYTES], rest[KEY_BYTES:]
     try:
         recipient = setup_recipient(enc, key.private, info=_info(label, header), aead=Aead.AES_256_GCM)
         plaintext = recipient.open(ciphertext)
     except DecryptionError as error:
-        raise DecryptionError(f"Malformed OHTTP encapsulated request provided: {error.what}") from error
+        raise DecryptionError(f"Malformed OHTTP encapsulated request provided {error.what}") from error
     return plaintext, ServerContext(label, key.key_id, enc, recipient.export(label.response, KEY_BYTES))
 
 

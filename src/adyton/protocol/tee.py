@@ -8,7 +8,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from adyton.kernel.chance import OsRandom, RandomSource
-from adyton.protocol.errors import DecryptionError, EncapsulationError
+from adyton.protocol.errors import DecryptionError, EncapsulationError, UnknownKeyError
 from adyton.protocol.hpke import KEY_BYTES, TAG_BYTES, Aead, setup_recipient, setup_sender
 from adyton.protocol.keys import KeyRing, PublicKey
 
@@ -64,9 +64,13 @@ def open_request(ring: KeyRing, ciphertext: bytes, key_id: str | bytes | int) ->
     """The plaintext of a request and the context that answers it.
 
     key_id: the decimal string of the request (`ScoreAdsRequest` carries it as bytes), or the number.
-    Raises EncapsulationError "Invalid key_id.", UnknownKeyError, or DecryptionError "Malformed request ciphertext."
+    Raises EncapsulationError "Invalid key_id." (UnknownKeyError for a number without a key), or DecryptionError
+    "Malformed request ciphertext."
     """
-    key = ring.private_key(_number(key_id))
+    try:
+        key = ring.private_key(_number(key_id))
+    except UnknownKeyError as error:
+        raise UnknownKeyError("Invalid key_id.") from error
     if len(ciphertext) < KEY_BYTES + TAG_BYTES:
         raise DecryptionError("Malformed request ciphertext.")
     try:

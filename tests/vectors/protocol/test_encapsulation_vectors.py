@@ -208,3 +208,12 @@ def every_bit_flipped(data: bytes) -> list[bytes]:
         changed[i // 8] ^= 1 << (i % 8)
         flipped.append(bytes(changed))
     return flipped
+
+
+def test_a_key_number_without_a_key_is_refused_between_services() -> None:
+    ciphertext, _ = seal_request(PUBLISHED_KEY.public_key, b"hello")
+
+    with pytest.raises(UnknownKeyError, match=r"^Invalid key_id\.$"):
+        open_request(KeyRing([PUBLISHED_KEY]), ciphertext, "5")
+    with pytest.raises(UnknownKeyError):
+        open_request(KeyRing.test_mode(), ciphertext, 256)
