@@ -43,6 +43,16 @@ class RowSplit:
         if len(np.intersect1d(self.train, self.validation)):
             raise ModelError("a row cannot be in training and in validation")
 
+    @classmethod
+    def of_dates(cls, dates: Sequence[int], *, last_train: int, last_validation: int) -> RowSplit:
+        """Rows up to `last_train`, then rows up to `last_validation`; later rows are the test's.   dates: yyyymmdd."""
+        days = np.asarray(dates, np.int64)
+        return cls(np.flatnonzero(days <= last_train), np.flatnonzero((days > last_train) & (days <= last_validation)))
+
+    def only(self, is_kept: NDArray[np.bool_]) -> RowSplit:
+        """The split without rows where `is_kept` (one value per table row) is false, such as held-out users' rows."""
+        return RowSplit(self.train[is_kept[self.train]], self.validation[is_kept[self.validation]])
+
 
 @dataclass(frozen=True)
 class Check:
