@@ -2,9 +2,12 @@
 // significant byte first, in the model's own order. CONFIG is put before this text when the encoder is published.
 //
 //   key [1, slot, 0, 0]    one profile value as UTF-8 text
-//   key [2, series, 0, 0]  a time series of events, one byte each, one bit for each thing that happened
+//   key [2, series, 0, 0]  a time series of events, two bytes each, one bit for each thing that happened
 //
-// CONFIG.fields: {slot, vocabulary: {text: index}} or {series, bit, measure: "count" | "rate", prior, edges}.
+// CONFIG.fields, each with an `index` rule of the model's manifest, {values: {text: index}} or {edges: [...]}, and a source:
+//   {slot}                              a profile value
+//   {series, bit: null}                 how many events
+//   {series, bit}                       the share of events with this bit; unknown before the first event
 // Index 0 means unknown.
 
 const PROFILE = 1;
@@ -17,7 +20,7 @@ function encodeSignals(signals, maxSize) {
     if (key[0] === PROFILE) {
       profile.set(key[1], decodeText(entries[entries.length - 1].signal_value));
     } else if (key[0] === EVENTS) {
-      events.set(key[1], entries.map((entry) => entry.signal_value[0]));
+      events.set(key[1], entries.map((entry) => entry.signal_value[0] | (entry.signal_value[1] << 8)));
     }
   }
   const results = new Uint8Array(2 * CONFIG.fields.length);
@@ -25,32 +28,39 @@ function encodeSignals(signals, maxSize) {
     return { status: 1, results: new Uint8Array(0) };
   }
   CONFIG.fields.forEach((field, position) => {
-    const index = 'slot' in field ? categoryIndex(field, profile.get(field.slot)) : bucketIndex(field, events);
+    const raw = 'slot' in field ? profile.get(field.slot) : summarise(field, events.get(field.series) ?? []);
+    const index = 'values' in field ? categoryIndex(field.values, raw) : bucketIndex(field.edges, raw);
     results[2 * position] = index & 0xff;
     results[2 * position + 1] = index >> 8;
   });
   return { status: 0, results };
 }
 
-function categoryIndex(field, text) {
-  return text !== undefined && Object.hasOwn(field.vocabulary, text) ? field.vocabulary[text] : 0;
+function summarise(field, series) {
+  if (field.bit === null) {
+    return series.length;
+  }
+  const happened = series.filter((bits) => bits & (1 << field.bit)).length;
+  return series.length === 0 ? undefined : happened / series.length;
 }
 
-// Bucket i holds values v with edges[i-2] <= v < edges[i-1]; buckets start at 1.
-function bucketIndex(field, events) {
-  const series = events.get(field.series) ?? [];
-  const happened = field.bit === null ? series.length : series.filter((byte) => byte & (1 << field.bit)).length;
-  const value = field.measure === 'count'
-    ? happened
-    : (happened + field.prior * field.priorWeight) / (series.length + field.priorWeight);
+function categoryIndex(values, raw) {
+  return raw !== undefined && Object.hasOwn(values, raw) ? values[raw] : 0;
+}
+
+// 1 + the number of edges that are not above the value.
+function bucketIndex(edges, raw) {
+  if (raw === undefined) {
+    return 0;
+  }
+  const value = Number(raw);
   let bucket = 1;
-  while (bucket <= field.edges.length && value >= field.edges[bucket - 1]) {
+  while (bucket <= edges.length && edges[bucket - 1] <= value) {
     bucket += 1;
   }
   return bucket;
 }
 
-// Values are ASCII or short UTF-8; the sandbox has no TextDecoder to rely on.
 function decodeText(bytes) {
   let escaped = '';
   for (const byte of bytes) {
