@@ -1,0 +1,160 @@
+"""`adyton review`: simulate a day of ad review."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import click
+
+from adyton.kernel.chance import stream
+from adyton.kernel.errors import UnavailableError
+from adyton.review.allocators.registry import allocator_classes
+from adyton.review.arrivals import Pattern
+from adyton.review.bound import Bound, lower_bound
+from adyton.review.day import Day, DayConfig, draw_day
+from adyton.review.estimators import find_estimators
+from adyton.review.generator import resample_workbook
+from adyton.review.simulation import DayResult, gap_percent, simulate
+from adyton.review.tables import Workbook
+from adyton.review.workbook import load_default_workbook, read_workbook
+
+_FAULTS_SHOWN = 10
+
+
+@click.group()
+def review() -> None:
+    """Which ads may run, in what order, reviewed by whom."""
+
+
+@review.command("simulate")
+@click.option("-d", "pattern", type=click.Choice([p.value for p in Pattern]), default="even", show_default=True)
+@click.option("-v", "volume", type=float, default=1.0, show_default=True, help="Number of ads; 1 is 15,000 a day.")
+@click.option(
+    "-p", "punishment", type=float, default=2.0, show_default=True, help="Weight of a harmful ad let through."
+)
+@click.option("-s", "source", type=click.Choice(["raw", "synthetic"]), default="raw", show_default=True)
+@click.option("-a", "allocator", default="greedy", show_default=True, help="See `adyton review allocators`.")
+@click.option(
+    "-f", "file", type=click.Path(path_type=Path), help="CSV of every ad's fate; default lists the parameters."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--input", "input_path", type=click.Path(path_type=Path), help="Workbook; default: the shipped one.")
+@click.option("--moderators", "n_moderators", type=int, default=350, show_default=True)
+@click.option("--estimators", default="source", show_default=True, help="`source` or module:Class.")
+@click.option("--handling-sigma", type=float, default=0.0, show_default=True, help="Spread of handling times.")
+@click.option("--break-minutes", type=int, default=0, show_default=True)
+@click.option("--no-show", type=float, default=0.0, show_default=True)
+@click.option("--stagger-shifts", is_flag=True, help="Shifts start at random hours.")
+@click.option("--bound-steps", type=click.IntRange(min=1), default=300, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def simulate_command(
+    pattern: str,
+    volume: float,
+    punishment: float,
+    source: str,
+    allocator: str,
+    file: Path | None,
+    seed: int,
+    input_path: Path | None,
+    n_moderators: int,
+    estimators: str,
+    handling_sigma: float,
+    break_minutes: int,
+    no_show: float,
+    stagger_shifts: bool,
+    bound_steps: int,
+    as_json: bool,
+) -> None:
+    """One day under one allocator, with its lower bound."""
+    config = DayConfig(
+        pattern=Pattern(pattern),
+        volume=volume,
+        punishment=punishment,
+        n_moderators=n_moderators,
+        handling_sigma=handling_sigma,
+        break_minutes=break_minutes,
+        no_show=no_show,
+        is_shift_staggered=stagger_shifts,
+    )
+    workbook = load_workbook(input_path)
+    if source == "synthetic":
+        workbook = resample_workbook(workbook, stream(seed, "review", "synthetic"))
+    day = draw_day(workbook, config, seed=seed, estimators=find_estimators(estimators))
+    result = simulate(day, allocator=allocator, seed=seed)
+    bound = lower_bound(day, n_steps=bound_steps)
+    target = file or Path(f"review_{pattern}_v{volume:g}_p{punishment:g}_{source}_{allocator}_seed{seed}.csv")
+    _export(target, day, result)
+    click.echo(f"wrote {target}", err=True)
+    if as_json:
+        click.echo(json.dumps(result_json(result, bound)))
+    else:
+        _print(result, bound)
+
+
+@review.command("allocators")
+def allocators_command() -> None:
+    """The allocators that `simulate` takes."""
+    for name, allocator in allocator_classes().items():
+        click.echo(f"{name:<22} {allocator.summary}")
+
+
+def load_workbook(path: Path | None) -> Workbook:
+    """The workbook at `path`, or the shipped one; rows left out are told on stderr."""
+    workbook = load_default_workbook() if path is None else read_workbook(path)
+    if workbook.faults:
+        click.echo(f"warning: {len(workbook.faults)} rows were left out", err=True)
+        for fault in workbook.faults[:_FAULTS_SHOWN]:
+            click.echo(f"  {fault}", err=True)
+    return workbook
+
+
+def result_json(result: DayResult, bound: Bound) -> dict[str, object]:
+    """The JSON object of one simulated day."""
+    loss = result.loss
+    return {
+        "allocator": result.allocator,
+        "seed": result.seed,
+        "loss": {"seed_loss": loss.seed_loss, "a1": loss.a1, "a2": loss.a2},
+        "bound": {"a1": bound.a1, "a2": bound.a2},
+        "gap_percent": {"a1": gap_percent(loss.a1, bound.a1), "a2": gap_percent(loss.a2, bound.a2)},
+        "finished_fraction": result.finished_fraction,
+        "utilisation": result.utilisation,
+        "wait_minutes": {"p50": result.wait_p50, "p95": result.wait_p95},
+        "simulated_seconds": result.simulated_seconds,
+    }
+
+
+def _print(result: DayResult, bound: Bound) -> None:
+    loss = result.loss
+    click.echo(f"allocator    {result.allocator}, seed {result.seed}, {result.day.n_ads} ads")
+    click.echo(
+        f"loss A2      {loss.a2:>12,.0f}   bound {bound.a2:>12,.0f}   gap {gap_percent(loss.a2, bound.a2):.1f} %"
+    )
+    click.echo(
+        f"loss A1      {loss.a1:>12,.0f}   bound {bound.a1:>12,.0f}   gap {gap_percent(loss.a1, bound.a1):.1f} %"
+    )
+    click.echo(f"seed's loss  {loss.seed_loss:>12,.0f}")
+    click.echo(f"finished     {result.finished_fraction:.1%}, utilisation {result.utilisation:.1%}")
+    click.echo(f"wait         median {result.wait_p50:.0f} min, 95th percentile {result.wait_p95:.0f} min")
+    click.echo(f"simulated in {result.simulated_seconds:.3f} s")
+
+
+def _export(path: Path, day: Day, result: DayResult) -> None:
+    schedule, arrays = result.schedule, day.arrays
+    try:
+        with path.open("w", newline="", encoding="utf-8") as out:
+            writer = csv.writer(out)
+            writer.writerow(["ad_id", "country", "arrival_minute", "moderator", "start_minute", "done_minute", "value"])
+            for ad in range(day.n_ads):
+                taken = schedule.moderator[ad] >= 0
+                who = day.moderator_id(int(schedule.moderator[ad])) if taken else ""
+                times = [int(schedule.start[ad]), int(schedule.done[ad])] if taken else ["", ""]
+                writer.writerow(
+                    [day.ad_id(ad), day.country(ad), int(arrays.arrival[ad]), who, *times, arrays.value[ad]]
+                )
+    except OSError as error:
+        raise UnavailableError(
+            "the result cannot be written", where=str(path), hint="choose another file with -f"
+        ) from error

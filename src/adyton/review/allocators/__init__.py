@@ -1,0 +1,1 @@
+"""One module per allocation policy; `registry` finds them by name."""

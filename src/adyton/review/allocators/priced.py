@@ -1,0 +1,64 @@
+"""Allocators that weigh a moderator's time at forecast prices."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from adyton.review.allocators.contract import Allocator
+from adyton.review.bound import BIN_MINUTES
+from adyton.review.day import Day
+from adyton.review.engine.moves import Schedule
+from adyton.review.engine.priced_pull import run_priced_pull
+from adyton.review.engine.priced_queues import run_priced_queues
+from adyton.review.prices import forecast_prices
+from adyton.review.tables import FloatArray
+
+
+class _Priced(Allocator):
+    """unserved_value: 1 aims at loss A2, 0 at loss A1."""
+
+    unserved_value: ClassVar[float] = 1.0
+
+    def __init__(self) -> None:
+        self._prices: FloatArray = np.zeros((0, 0))
+
+    def prepare(self, day: Day) -> None:
+        self._prices = forecast_prices(day, self.unserved_value)
+
+
+class PricedPull(_Priced):
+    name = "priced_pull"
+    summary = "each idle moderator takes the ad that gains most per minute; aims at loss A2"
+    patience_minutes: ClassVar[int] = 60
+    refresh_minutes: ClassVar[int] = 30
+
+    def allocate(self, day: Day) -> Schedule:
+        return run_priced_pull(
+            day.arrays, self._prices, BIN_MINUTES, self.patience_minutes, self.unserved_value, self.refresh_minutes
+        )
+
+
+class PricedPullA1(PricedPull):
+    name = "priced_pull_a1"
+    summary = "priced_pull with prices for loss A1"
+    unserved_value = 0.0
+
+
+class PricedQueues(_Priced):
+    name = "priced_queues"
+    summary = "virtual queues with prices, planned anew every few minutes; aims at loss A2"
+    replan_minutes: ClassVar[int] = 5
+    max_queue: ClassVar[int] = 64
+
+    def allocate(self, day: Day) -> Schedule:
+        return run_priced_queues(
+            day.arrays, self._prices, BIN_MINUTES, self.replan_minutes, self.unserved_value, self.max_queue
+        )
+
+
+class PricedQueuesA1(PricedQueues):
+    name = "priced_queues_a1"
+    summary = "priced_queues with prices for loss A1"
+    unserved_value = 0.0

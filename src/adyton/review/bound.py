@@ -1,0 +1,56 @@
+"""The clairvoyant lower bound of a day: no allocator can lose less (spec/review §2.2; see `engine.dual`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adyton.review.day import Day, DayArrays
+from adyton.review.engine.dual import ascend
+from adyton.review.tables import FloatArray
+
+BIN_MINUTES = 60
+
+
+@dataclass(frozen=True)
+class Bound:
+    """Lower bounds of the losses A1 and A2 of one day, in the revenue unit."""
+
+    a1: float
+    a2: float
+
+
+def lower_bound(day: Day, *, n_steps: int = 300, bin_minutes: int = BIN_MINUTES) -> Bound:
+    """Valid for any `n_steps` >= 1; more steps give a tighter bound (300: about 3 s for a day at volume 1)."""
+    a1, a2 = (dual_prices(day.arrays, share, n_steps=n_steps, bin_minutes=bin_minutes)[0] for share in (0.0, 1.0))
+    return Bound(a1=max(a1, 0.0), a2=max(a2, 0.0))
+
+
+def unserved_cost(arrays: DayArrays, unserved_value: float) -> FloatArray:
+    """Loss of each ad that nobody reviews: its wait to the horizon, plus `unserved_value` times its value."""
+    wait = arrays.wait_cost * (arrays.horizon - arrays.arrival)
+    return np.asarray(arrays.value * (wait + unserved_value))
+
+
+def dual_prices(
+    arrays: DayArrays, unserved_value: float, *, n_steps: int, bin_minutes: int = BIN_MINUTES
+) -> tuple[float, FloatArray]:
+    """(best bound found, float64[M, B] mean prices of the last steps); unserved_value: 0 for A1, 1 for A2."""
+    n_bins = -(-arrays.horizon // bin_minutes)
+    level = START_LEVEL * _value_density(arrays)
+    start = np.full((len(arrays.shift_start), n_bins), level)
+    bound, _, mean = ascend(arrays, unserved_cost(arrays, unserved_value), start, bin_minutes, n_steps, level * STEP)
+    return bound, mean
+
+
+START_LEVEL = 0.1
+STEP = 1.0
+
+
+def _value_density(arrays: DayArrays) -> float:
+    """A typical price of a minute: median value over median handling time of the day."""
+    if not len(arrays.value):
+        return 1.0
+    minutes = float(np.median(arrays.pace)) * float(np.median(arrays.work))
+    return float(max(np.median(arrays.value), 1e-6)) / minutes

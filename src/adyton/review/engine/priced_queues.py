@@ -1,0 +1,143 @@
+"""Priced virtual queues: every open ad waits in the plan of the moderator where it costs least.
+
+Marginal cost of ad i in the queue of j = cost of wrong verdicts + wait behind what is ahead + delay that i causes to
+the ads behind + price of j's time. Queues are in order of value per minute, the order that minimises weighted waiting
+on one moderator (Smith 1956). Only the ad at the head of an idle moderator's queue is committed; all others stay free
+to move, and are planned anew every `replan` minutes (spec/review §2.3, "priced queues").
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+from adyton.review.day import DayArrays
+from adyton.review.engine.dual import price_until
+from adyton.review.engine.moves import (
+    Schedule,
+    commit,
+    earliest_starts,
+    empty_schedule,
+    merge_arrivals,
+    value_order,
+    whole_minutes,
+)
+from adyton.review.engine.priced_pull import cumulate
+from adyton.review.tables import FloatArray
+
+
+@njit(cache=True)
+def run_priced_queues(
+    day: DayArrays, price: FloatArray, bin_minutes: int, replan: int, unserved_value: float, max_queue: int
+) -> Schedule:
+    """The schedule of one day.
+
+    price: float64[M, B].   replan: minutes between two complete plans, >= 1; between them new ads are inserted.
+    unserved_value: share of the value that is lost when an ad is not reviewed, on top of its wait (1: A2, 0: A1).
+    max_queue: longest virtual queue; an ad that finds all full waits outside.
+    """
+    n_ads, n_moderators = len(day.arrival), len(day.shift_start)
+    schedule = empty_schedule(n_ads)
+    free_at, starts = np.zeros(n_moderators, np.int64), np.zeros(n_moderators, np.int64)
+    cumulated = cumulate(price, bin_minutes)
+    rank = np.empty(n_ads, np.int64)
+    rank[value_order(day)] = np.arange(n_ads)
+    open_ads = np.empty(n_ads, np.int64)
+    queue = np.empty((n_moderators, max_queue), np.int64)
+    length = np.zeros(n_moderators, np.int64)
+    n_open, next_ad = 0, 0
+    for minute in range(day.horizon):
+        end_ad = next_ad
+        while end_ad < n_ads and day.arrival[end_ad] == minute:
+            end_ad += 1
+        earliest_starts(day, free_at, minute, starts)
+        if minute % replan == 0:
+            n_left = 0
+            for position in range(n_open):
+                if schedule.moderator[open_ads[position]] < 0:
+                    open_ads[n_left] = open_ads[position]
+                    n_left += 1
+            n_open = merge_arrivals(open_ads, n_left, next_ad, end_ad, rank)
+            length[:] = 0
+            for position in range(n_open):
+                _insert(
+                    day,
+                    cumulated,
+                    price,
+                    bin_minutes,
+                    starts,
+                    queue,
+                    length,
+                    minute,
+                    open_ads[position],
+                    unserved_value,
+                )
+        else:
+            n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
+            for ad in range(next_ad, end_ad):
+                _insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value)
+        next_ad = end_ad
+        for moderator in range(n_moderators):
+            if length[moderator] == 0 or starts[moderator] != minute:
+                continue
+            for position in range(length[moderator]):
+                ad = queue[moderator, position]
+                minutes = whole_minutes(day.pace[moderator, day.market[ad]] * day.work[ad])
+                if minute + minutes <= day.shift_end[moderator]:
+                    commit(day, schedule, free_at, starts, minute, ad, moderator)
+                    length[moderator] -= 1
+                    for behind in range(position, length[moderator]):
+                        queue[moderator, behind] = queue[moderator, behind + 1]
+                    break
+    return schedule
+
+
+@njit(cache=True)
+def _insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value):  # type: ignore[no-untyped-def]
+    """Put the ad into the queue where it costs least; leave it out when not being reviewed is cheaper."""
+    market, value = day.market[ad], day.value[ad]
+    rate = value * day.wait_cost
+    best = rate * (day.horizon - minute) + unserved_value * value
+    best_moderator, best_position = -1, 0
+    for slot in range(day.first[market], day.first[market + 1]):
+        moderator = day.members[slot]
+        if length[moderator] == queue.shape[1]:
+            continue
+        fixed = day.stake[ad] * day.error[moderator, market]
+        if fixed >= best:
+            continue
+        minutes = whole_minutes(day.pace[moderator, market] * day.work[ad])
+        start = starts[moderator]
+        if start + minutes > day.shift_end[moderator]:
+            continue
+        fixed += rate * minutes
+        if fixed + rate * (start - minute) >= best:
+            continue
+        position = 0
+        while position < length[moderator]:
+            other = queue[moderator, position]
+            other_minutes = whole_minutes(day.pace[moderator, day.market[other]] * day.work[other])
+            # Smith's rule, multiplied out: stay behind whoever has more value per minute.
+            if day.value[other] * minutes < value * other_minutes:
+                break
+            start += other_minutes
+            position += 1
+        end = start + minutes
+        if end > day.shift_end[moderator]:
+            continue
+        cost = fixed + rate * (start - minute)
+        cost += price_until(cumulated, price, moderator, end, bin_minutes)
+        cost -= price_until(cumulated, price, moderator, start, bin_minutes)
+        if cost >= best:
+            continue
+        behind = 0.0
+        for later in range(position, length[moderator]):
+            behind += day.value[queue[moderator, later]]
+        cost += behind * day.wait_cost * minutes
+        if cost < best:
+            best, best_moderator, best_position = cost, moderator, position
+    if best_moderator >= 0:
+        for position in range(length[best_moderator], best_position, -1):
+            queue[best_moderator, position] = queue[best_moderator, position - 1]
+        queue[best_moderator, best_position] = ad
+        length[best_moderator] += 1

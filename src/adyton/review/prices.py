@@ -1,0 +1,66 @@
+"""Forecast prices of moderators' time: the dual of *other* days drawn from the same workbook, for the same roster.
+
+The policy knows who comes to work and what days usually look like; it never sees the day it is judged on. An uneven
+day cannot be forecast (its profile is a random walk), so an even one stands in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from adyton.review.arrivals import Pattern
+from adyton.review.bound import dual_prices
+from adyton.review.day import Day, DayArrays, DayConfig, draw_day
+from adyton.review.tables import FloatArray
+
+FORECAST_SEED = 20_230_910
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """How prices are forecast: over `n_days` drawn days, `n_steps` steps of the dual."""
+
+    n_days: int = 2
+    n_steps: int = 150
+
+
+DEFAULT_FORECAST = Forecast()
+_CACHE_SIZE = 64
+_cache: OrderedDict[tuple[object, ...], FloatArray] = OrderedDict()
+
+
+def forecast_prices(day: Day, unserved_value: float, forecast: Forecast = DEFAULT_FORECAST) -> FloatArray:
+    """float64[M, B], price per minute of each moderator's time in bins of `BIN_MINUTES`; remembered by roster."""
+    config = day.config
+    pattern = Pattern.EVEN if config.pattern is Pattern.UNEVEN else config.pattern
+    config = replace(config, pattern=pattern, handling_sigma=0.0)
+    key = (id(day.workbook), config, day.moderator_row.tobytes(), unserved_value, forecast)
+    if key in _cache:
+        _cache.move_to_end(key)
+        return _cache[key]
+    days = [draw_forecast(day, config, k) for k in range(forecast.n_days)]
+    prices = [dual_prices(arrays, unserved_value, n_steps=forecast.n_steps)[1] for arrays in days]
+    mean = np.mean(prices, axis=0)
+    _cache[key] = mean
+    while len(_cache) > _CACHE_SIZE:
+        _cache.popitem(last=False)
+    return np.asarray(mean)
+
+
+def draw_forecast(day: Day, config: DayConfig, k: int) -> DayArrays:
+    """The k-th forecast day: other ads, the same roster as planned (absence is not known beforehand)."""
+    other = draw_day(day.workbook, config, seed=FORECAST_SEED + k)
+    arrays = day.arrays
+    return other.arrays._replace(
+        pace=arrays.pace,
+        error=arrays.error,
+        shift_start=arrays.shift_start,
+        shift_end=arrays.shift_end,
+        break_start=arrays.break_start,
+        break_end=arrays.break_end,
+        first=arrays.first,
+        members=arrays.members,
+    )

@@ -1,0 +1,313 @@
+"""Workbooks of ads and moderators, recognised by their headings (spec/review §1.2).
+
+A source is one `.xlsx` file with two sheets, or a folder (or one named file) holding `ads` and `moderators` as `.csv`
+or `.parquet`. Sheets are told apart by their headings, never by their names; headings match without regard to case and
+spacing. Unknown headings become properties. A row that cannot be used is left out and reported as a `RowFault`; a file
+that cannot be used is one `WorkbookError`, and nothing of it is loaded.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, time
+from importlib.resources import as_file, files
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from adyton.review.errors import WorkbookError
+from adyton.review.tables import AdTable, FloatArray, ModeratorTable, ObjectArray, RowFault, Workbook
+
+AD_HEADINGS = (
+    "p_date",
+    "ad_id",
+    "delivery_country",
+    "queue_market",
+    "punish_num",
+    "latest_punish_begin_date",
+    "ad_revenue",
+    "avg_ad_revenue",
+    "start_time",
+    "baseline_st",
+    "product_line",
+    "task_type_en",
+)
+MODERATOR_HEADINGS = ("moderator", "market", "Productivity", "Utilisation %", "handling time", "accuracy")
+
+_AD_NEEDS = ("ad_id", "delivery_country", "avg_ad_revenue", "baseline_st")
+_MODERATOR_NEEDS = ("moderator", "market", "handling time", "accuracy")
+_MISSING_WORDS = frozenset({"", "-", "nan", "none", "null", "n/a", "na", "#n/a"})
+_SUFFIXES = (".csv", ".parquet")
+_MARKET = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+_CLOCK = re.compile(r"(?:^|[T ])(\d{1,2}):\d{2}")
+
+
+@dataclass(frozen=True)
+class _Sheet:
+    """Raw cells by heading; the first data row is spreadsheet row 2."""
+
+    name: str
+    columns: dict[str, Sequence[object]]
+
+    @property
+    def n_rows(self) -> int:
+        return len(next(iter(self.columns.values()), ()))
+
+    def find(self, heading: str) -> str | None:
+        """The heading as this sheet spells it."""
+        wanted = _plain(heading)
+        return next((name for name in self.columns if _plain(name) == wanted), None)
+
+    def has_all(self, headings: Sequence[str]) -> bool:
+        return all(self.find(heading) is not None for heading in headings)
+
+
+def load_default_workbook() -> Workbook:
+    """The shipped synthetic workbook: 40,679 ads and 1,414 moderators, drawn from `generator` (own ids)."""
+    with as_file(files("adyton.review") / "data") as folder:
+        return read_workbook(folder)
+
+
+def read_workbook(source: Path | str) -> Workbook:
+    """The ads and moderators of `source`: an `.xlsx` file, or a folder or file with `ads` and `moderators` tables.
+
+    Raises WorkbookError when the file is missing or unreadable, or lacks a sheet or a heading.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise WorkbookError("there is no such file or folder", where=str(path))
+    if path.is_dir():
+        ads, moderators = (_read_table(_table_in(path, stem)) for stem in ("ads", "moderators"))
+    elif path.suffix.lower() in (".xlsx", ".xlsm"):
+        ads, moderators = _read_xlsx(path)
+    elif path.suffix.lower() in _SUFFIXES:
+        ads, moderators = (_read_table(_table_in(path.parent, stem, path.suffix)) for stem in ("ads", "moderators"))
+    else:
+        raise WorkbookError("unknown kind of file", where=str(path), hint="use .xlsx, .csv or .parquet")
+    for sheet, needs in ((ads, _AD_NEEDS), (moderators, _MODERATOR_NEEDS)):
+        absent = [heading for heading in needs if sheet.find(heading) is None]
+        if absent:
+            raise WorkbookError(f"missing headings: {', '.join(absent)}", where=sheet.name)
+    faults: list[RowFault] = []
+    ad_table = _parse_ads(ads, faults)
+    moderator_table = _parse_moderators(moderators, faults)
+    if not len(ad_table) or not len(moderator_table):
+        first = f"; first fault: {faults[0]}" if faults else ""
+        raise WorkbookError(f"no usable rows{first}", where=str(path))
+    return Workbook(ad_table, moderator_table, tuple(faults))
+
+
+def _table_in(folder: Path, stem: str, suffix: str | None = None) -> Path:
+    suffixes = (suffix,) if suffix else (".parquet", ".csv")
+    for candidate in suffixes:
+        if (folder / f"{stem}{candidate}").is_file():
+            return folder / f"{stem}{candidate}"
+    raise WorkbookError(
+        f"no {stem}{' or '.join(suffixes)}", where=str(folder), hint="put the ads and the moderators side by side"
+    )
+
+
+def _read_xlsx(path: Path) -> tuple[_Sheet, _Sheet]:
+    try:
+        book = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        sheets = [_sheet_of_rows(sheet.title, list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets]
+        book.close()
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
+        raise WorkbookError("not a readable .xlsx workbook", where=str(path)) from error
+    ads = next((sheet for sheet in sheets if sheet.has_all(("avg_ad_revenue",))), None)
+    moderators = next((sheet for sheet in sheets if sheet.has_all(("accuracy",))), None)
+    if ads is None or moderators is None:
+        lacking = "ads (heading avg_ad_revenue)" if ads is None else "moderators (heading accuracy)"
+        raise WorkbookError(f"no sheet of {lacking}", where=str(path))
+    return ads, moderators
+
+
+def _sheet_of_rows(name: str, rows: Sequence[Sequence[object]]) -> _Sheet:
+    if not rows:
+        return _Sheet(name, {})
+    headings = [str(cell).strip() if cell is not None else "" for cell in rows[0]]
+    body = [row for row in rows[1:] if any(cell is not None for cell in row)]
+    columns: dict[str, Sequence[object]] = {}
+    for index, heading in enumerate(headings):
+        if heading:
+            columns[heading] = [row[index] if index < len(row) else None for row in body]
+    return _Sheet(name, columns)
+
+
+def _read_table(path: Path) -> _Sheet:
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pq.read_table(path)
+            return _Sheet(path.name, {name: table.column(name).to_pylist() for name in table.column_names})
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            return _sheet_of_rows(path.name, list(csv.reader(stream)))
+    except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+        raise WorkbookError("not a readable table", where=str(path)) from error
+
+
+class _RowReader:
+    """Typed columns of one sheet; remembers which rows are bad and why."""
+
+    def __init__(self, sheet: _Sheet, faults: list[RowFault]) -> None:
+        self._sheet = sheet
+        self._faults = faults
+        self.good = np.ones(sheet.n_rows, dtype=bool)
+        self._used: set[str] = set()
+
+    def raw(self, heading: str) -> Sequence[object]:
+        name = self._sheet.find(heading)
+        if name is None:
+            return [None] * self._sheet.n_rows
+        self._used.add(name)
+        return self._sheet.columns[name]
+
+    def numbers(self, heading: str, *, low: float, high: float = math.inf, required: bool = False) -> FloatArray:
+        out = np.full(self._sheet.n_rows, np.nan)
+        for row, cell in enumerate(self.raw(heading)):
+            if _is_missing(cell):
+                if required:
+                    self._fault(row, heading, "missing")
+                continue
+            number = _number(cell)
+            if number is None:
+                self._fault(row, heading, "not a number")
+            elif not low <= number <= high:
+                self._fault(row, heading, f"outside [{low:g}, {high:g}]")
+            else:
+                out[row] = number
+        return out
+
+    def words(self, heading: str, *, required: bool = False) -> ObjectArray:
+        out = np.empty(self._sheet.n_rows, dtype=object)
+        for row, cell in enumerate(self.raw(heading)):
+            if _is_missing(cell):
+                out[row] = ""
+                if required:
+                    self._fault(row, heading, "missing")
+            else:
+                out[row] = _word(cell)
+        return out
+
+    def unique(self, heading: str, words: ObjectArray) -> None:
+        seen: set[str] = set()
+        for row, word in enumerate(words):
+            if word and word in seen:
+                self._fault(row, heading, "appears a second time")
+            seen.add(word)
+
+    def properties(self) -> MappingProxyType[str, ObjectArray]:
+        kept = {}
+        for heading, cells in self._sheet.columns.items():
+            if heading not in self._used:
+                column = np.empty(self._sheet.n_rows, dtype=object)
+                column[:] = list(cells)
+                kept[heading] = column[self.good]
+        return MappingProxyType(kept)
+
+    def _fault(self, row: int, heading: str, reason: str) -> None:
+        self.good[row] = False
+        self._faults.append(RowFault(self._sheet.name, row + 2, heading, reason))
+
+
+def _parse_ads(sheet: _Sheet, faults: list[RowFault]) -> AdTable:
+    reader = _RowReader(sheet, faults)
+    ad_id = reader.words("ad_id", required=True)
+    reader.unique("ad_id", ad_id)
+    country = reader.words("delivery_country", required=True)
+    revenue = reader.numbers("avg_ad_revenue", low=0, required=True)
+    baseline_st = reader.numbers("baseline_st", low=1e-9, required=True)
+    punish_num = reader.numbers("punish_num", low=0)
+    start_hour = np.array([_hour(cell) for cell in reader.raw("start_time")], dtype=np.float64)
+    product_line = reader.words("product_line")
+    good = reader.good
+    return AdTable(
+        ad_id=ad_id[good],
+        country=country[good],
+        revenue=revenue[good],
+        baseline_st=baseline_st[good],
+        punish_num=punish_num[good],
+        start_hour=start_hour[good],
+        product_line=product_line[good],
+        properties=reader.properties(),
+    )
+
+
+def _parse_moderators(sheet: _Sheet, faults: list[RowFault]) -> ModeratorTable:
+    reader = _RowReader(sheet, faults)
+    moderator_id = reader.words("moderator", required=True)
+    reader.unique("moderator", moderator_id)
+    markets = [_markets(cell) for cell in reader.raw("market")]
+    productivity = reader.numbers("Productivity", low=0)
+    utilisation = reader.numbers("Utilisation %", low=0)
+    handling_time = reader.numbers("handling time", low=0)
+    accuracy = reader.numbers("accuracy", low=0, high=1)
+    good = reader.good
+    return ModeratorTable(
+        moderator_id=moderator_id[good],
+        markets=tuple(m for m, is_good in zip(markets, good, strict=True) if is_good),
+        productivity=productivity[good],
+        utilisation=utilisation[good],
+        handling_time=handling_time[good],
+        accuracy=accuracy[good],
+        properties=reader.properties(),
+    )
+
+
+def _plain(heading: str) -> str:
+    return re.sub(r"[\s_%]+", "", heading).casefold().replace("utilization", "utilisation")
+
+
+def _is_missing(cell: object) -> bool:
+    if cell is None:
+        return True
+    if isinstance(cell, float):
+        return math.isnan(cell)
+    return isinstance(cell, str) and cell.strip().casefold() in _MISSING_WORDS
+
+
+def _number(cell: object) -> float | None:
+    if isinstance(cell, bool):
+        return None
+    if isinstance(cell, int | float):
+        return float(cell) if math.isfinite(cell) else None
+    if isinstance(cell, str):
+        text = cell.strip().replace(",", "")
+        scale = 0.01 if text.endswith("%") else 1.0
+        try:
+            number = float(text.rstrip("%")) * scale
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+    return None
+
+
+def _word(cell: object) -> str:
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return str(cell).strip()
+
+
+def _hour(cell: object) -> float:
+    match cell:
+        case datetime() | time():
+            return float(cell.hour)
+        case str():
+            found = _CLOCK.search(cell)
+            return float(found.group(1)) if found and int(found.group(1)) < 24 else math.nan
+        case _:
+            return math.nan
+
+
+def _markets(cell: object) -> tuple[str, ...]:
+    if isinstance(cell, list | tuple):
+        return tuple(dict.fromkeys(str(item).strip() for item in cell if not _is_missing(item)))
+    return () if _is_missing(cell) else tuple(dict.fromkeys(_MARKET.findall(str(cell))))
