@@ -114,7 +114,7 @@ def worker_command(limits: SandboxLimits, isolation: Isolation, program: str = "
     deno = find_deno()
     script = Path(str(resources.files("adyton.sandbox").joinpath(program))).resolve()
     limited = ["/bin/sh", "-c", _LIMITED, "sh", str(limits.data_mb * 1024), str(limits.open_files), str(limits.cpu_s)]
-    heap = f"--v8-flags=--max-heap-size={limits.heap_mb}"
+    heap = f"--v8-flags=--max-heap-size={limits.heap_mb},--single-threaded"
     if isolation is Isolation.BUBBLEWRAP:
         inside = ["/engine/deno", *_DENO_OPTIONS, heap, "/engine/worker.js"]
         binds = [word for folder in _LIBRARY_FOLDERS if Path(folder).exists() for word in ("--ro-bind", folder, folder)]

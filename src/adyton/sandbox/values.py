@@ -105,7 +105,8 @@ class UdfHandle:
 class SandboxLimits:
     """What one worker and one call may use.
 
-    heap_mb: V8 heap.   data_mb: RLIMIT_DATA, which also bounds ArrayBuffers (V8 keeps them outside its heap).
+    heap_mb: V8 heap.   data_mb: RLIMIT_DATA, which also bounds ArrayBuffers (V8 keeps them outside its heap). The engine
+    itself takes about 560 of it.
     cpu_s: RLIMIT_CPU over a worker's life.   requests_per_worker: after so many the process is replaced (1 = a new
     process for each request: the strongest isolation, at 50 to 100 ms each).   hook_bytes: texts and answers of host
     functions of one call together.   workers_per_udf, workers: processes for one script, and in all.
@@ -113,7 +114,7 @@ class SandboxLimits:
     """
 
     heap_mb: int = 64
-    data_mb: int = 600
+    data_mb: int = 768
     open_files: int = 32
     cpu_s: int = 600
     argument_bytes: int = 16 * 1024 * 1024
