@@ -87,11 +87,13 @@ def check_candidate(
         found = "no guarantee"
         limit = "allowed by every owner" if covered else "every owner must allow it"
     leaked = len(candidate.literals & user_ids)
+    is_crowd, crowd = candidate.users >= rule.k, f"at least {rule.k} users"
     return [
         GateCheck(output, "template", template in rule.templates, template.value, "allowed by every owner"),
         GateCheck(output, "recipients", bool(recipients), ", ".join(recipients) or "nobody", "named in the contract"),
         GateCheck(output, "guarantee", covered, found, limit),
-        GateCheck(output, "threshold", candidate.users >= rule.k, f"{candidate.users} users", f"at least {rule.k}"),
+        # The number itself stays inside: a count that moves by one would tell who came or went.
+        GateCheck(output, "threshold", is_crowd, f"{'at least' if is_crowd else 'fewer than'} {rule.k} users", crowd),
         GateCheck(output, "literals", leaked == 0, f"{leaked} user ids", "none"),
     ]
 

@@ -1,0 +1,168 @@
+"""The enclave: from sealed tables and a signed contract to sealed outputs and a receipt. No plaintext leaves it.
+
+    1 contract    signatures and dates; job inside the contract
+    2 keys        fresh key pairs; nonce, evidence, grant from every owner's broker
+    3 tables      ciphertext against contract and manifest, opened in memory
+    4 ledger      everything that noise will cover is reserved with every owner, before anything is computed
+    5 work        join, features, templates, attacks (`workload`)
+    6 gate        every check of every output; one failure stops all
+    7 settle      reservations become spending
+    8 seal        each output to each recipient; receipt signed with the attested key
+
+Nothing is written or sent before 8, so a job that dies earlier released nothing and `LedgerStore.settle_crashed` gives
+its reservations back. A refusal by the gate is settled as spent: it was computed from what the noise already paid for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adyton.cleanroom.broker import KeyGrant
+from adyton.cleanroom.contract import Contract, DatasetTerms
+from adyton.cleanroom.errors import SealBrokenError
+from adyton.cleanroom.gate import GateLimits, require_all
+from adyton.cleanroom.hardening import Measure
+from adyton.cleanroom.job import JobSpec
+from adyton.cleanroom.join import PartyTable
+from adyton.cleanroom.key_exchange import EnclaveKeys, EvidenceMaker, fetch_key
+from adyton.cleanroom.ledger_store import LedgerStore
+from adyton.cleanroom.receipt import Receipt
+from adyton.cleanroom.receipt_writer import RunFacts, SealedOutput, write_receipt
+from adyton.cleanroom.reservations import reserve
+from adyton.cleanroom.sealed_box import seal_box
+from adyton.cleanroom.sealed_table import load_manifest, open_table
+from adyton.cleanroom.signed_contract import SignedContract
+from adyton.cleanroom.table_columns import table_schema
+from adyton.cleanroom.workload import MadeOutput, Progress, Workload
+from adyton.kernel.chance import RandomSource
+from adyton.kernel.clock import Clock
+
+
+@dataclass(frozen=True)
+class SealedInput:
+    """Where a sealed table and its manifest lie."""
+
+    sealed: Path
+    manifest: Path
+
+
+@dataclass(frozen=True)
+class EnclaveResult:
+    """What leaves the enclave, all at once."""
+
+    receipt: Receipt
+    outputs: tuple[SealedOutput, ...]
+
+
+@dataclass(frozen=True)
+class Enclave:
+    """Everything a job needs from outside.
+
+    inputs: by dataset id.   brokers: address by owner's name.   random: of keys.   noise: of privacy noise.
+    """
+
+    signed: SignedContract
+    inputs: Mapping[str, SealedInput]
+    brokers: Mapping[str, str]
+    ledger: LedgerStore
+    maker: EvidenceMaker
+    hardening: Sequence[Measure]
+    clock: Clock
+    random: RandomSource
+    noise: RandomSource
+    limits: GateLimits = field(default_factory=GateLimits)
+    threads: int = 2
+
+    def run(self, job: JobSpec, progress: Progress) -> EnclaveResult:
+        """Run one job. Raises what its parts raise; then nothing was released."""
+        contract, started_at_ms = self.signed.contract, self.clock.now_ms()
+        self.signed.require_active(started_at_ms)
+        job.check_against(contract)
+        with self.ledger.job_lock(str(job.job_id)):
+            keys = EnclaveKeys(self.random)
+            terms = [contract.dataset(d) for d in (job.base, *job.partners)]
+            progress(0.02, "asking brokers for keys")
+            tables, grants = self._open(terms, keys)
+            held = reserve(self.ledger, contract, job, terms)
+            try:
+                work = Workload(contract, job, tables, held, self.random, self.noise, self.limits, self.threads)
+                made, checks = work.run(progress)
+                require_all(checks)
+            except BaseException:
+                held.abandon()
+                raise
+            held.settle()
+            progress(0.95, "sealing outputs")
+            outputs = self._seal(made, contract, job, keys)
+            facts = RunFacts(
+                contract=contract,
+                job=job,
+                terms=terms,
+                grants=grants,
+                hardening=self.hardening,
+                spent=held.as_json(self.noise.is_secure),
+                ledger_head=self.ledger.head(),
+                checks=checks,
+                outputs=outputs,
+                started_at_ms=started_at_ms,
+                finished_at_ms=self.clock.now_ms(),
+            )
+            receipt = write_receipt(facts, keys, self.maker)
+        progress(1.0, "done")
+        return EnclaveResult(receipt, outputs)
+
+    def _open(self, terms: Sequence[DatasetTerms], keys: EnclaveKeys) -> tuple[list[PartyTable], list[KeyGrant]]:
+        tables, grants = [], []
+        for one in terms:
+            files = self._checked_files(one)
+            manifest = load_manifest(files.manifest)
+            dek, grant = fetch_key(one, self.signed.contract, self.brokers, keys, self.maker, self.clock)
+            opened = open_table(files.sealed, manifest, dek)
+            tables.append(PartyTable(_short_name(one, terms), opened.read(), table_schema(one.columns)))
+            grants.append(grant)
+        return tables, grants
+
+    def _checked_files(self, terms: DatasetTerms) -> SealedInput:
+        """The files of a dataset whose manifest says what the contract says. Raises SealBrokenError."""
+        where = str(terms.dataset_id)
+        if where not in self.inputs:
+            raise SealBrokenError("no sealed file was given for this dataset", where=where)
+        files = self.inputs[where]
+        manifest = load_manifest(files.manifest)
+        manifest.check_signature(self.signed.contract.party(terms.owner))
+        if manifest.ciphertext_sha256 != terms.ciphertext_sha256:
+            raise SealBrokenError(
+                "the table is not the one that the contract names",
+                where=where,
+                hint="was it sealed again after signing? sign a new contract over the new table",
+            )
+        stated = (manifest.dataset_id, manifest.version, manifest.columns, manifest.rows)
+        if stated != (terms.dataset_id, terms.version, terms.columns, terms.rows):
+            raise SealBrokenError("the manifest describes another table than the contract", where=where)
+        return files
+
+    def _seal(
+        self, made: Sequence[MadeOutput], contract: Contract, job: JobSpec, keys: EnclaveKeys
+    ) -> tuple[SealedOutput, ...]:
+        outputs = []
+        for one in made:
+            output = one.candidate.output
+            for recipient in contract.recipients(output):
+                box = seal_box(
+                    one.content,
+                    name=output.value,
+                    recipient=contract.party(recipient),
+                    context={"contract_hash": str(contract.hash), "job_id": str(job.job_id)},
+                    signer=keys,
+                    random=self.random,
+                )
+                outputs.append(SealedOutput(output, str(recipient), f"{output.value}.{recipient}.box", box))
+        return tuple(outputs)
+
+
+def _short_name(terms: DatasetTerms, all_terms: Sequence[DatasetTerms]) -> str:
+    """The owner's name where it owns one table of the job, the dataset's id otherwise; part of feature names."""
+    owned = sum(other.owner == terms.owner for other in all_terms)
+    return str(terms.owner if owned == 1 else terms.dataset_id).replace("-", "_").replace(".", "_")

@@ -1,0 +1,117 @@
+"""`python -m adyton.cleanroom.enclave_main`: the enclave's process.
+
+One JSON object on standard input says where the contract, sealed files, brokers and ledger are and what to run. JSON
+lines on standard output say how far it is; the last line is the result or one error, and carries everything out:
+
+    {"event": "progress", "fraction": 0.3, "what": "..."}
+    {"event": "result", "receipt": {...}, "outputs": [{"output", "recipient", "file", "box": base64}]}
+    {"event": "error", "error": "GateRefusedError", "what", "where", "hint", "exit_code"}
+
+The process is shut in before any library with threads is loaded. Errors that are not ours leave as their type and place
+only, since their text may quote data.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from adyton.cleanroom.hardening import Measure, shut_in
+from adyton.kernel.errors import AdytonError
+
+MAX_START_BYTES = 1 << 20
+
+
+def main() -> int:
+    """Run one job; gives the exit code."""
+    # Standard output belongs to the protocol: whatever a library prints goes to standard error.
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def send(event: Mapping[str, Any]) -> None:
+        channel.write(json.dumps(event) + "\n")
+        channel.flush()
+
+    try:
+        start = json.loads(sys.stdin.buffer.read(MAX_START_BYTES))
+        ports = [port for address in start["brokers"].values() if (port := _tcp_port(address)) is not None]
+        writable = sorted({Path(start["ledger"]).parent, Path(start["counter"]).parent})
+        held = shut_in(writable, ports)
+        # torch asks for a cache folder when it first optimizes and writes nothing there: one that exists will do.
+        tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/"
+        send(_run(start, held, send))
+    except AdytonError as error:
+        send({"event": "error", **error.as_json(), "exit_code": error.exit_code})
+        return error.exit_code
+    except BaseException as error:  # noqa: BLE001  the process line: nothing but an event may cross it
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        what = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"
+        send({"event": "error", "error": "InternalError", "what": what, "where": None, "hint": None, "exit_code": 70})
+        return 70
+    return 0
+
+
+def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict[str, Any]:
+    # Imported here: numpy, torch and DuckDB start threads, and namespaces can only be left by a single thread.
+    import torch
+
+    from adyton.cleanroom.enclave import Enclave, SealedInput
+    from adyton.cleanroom.job import JobSpec
+    from adyton.cleanroom.key_exchange import DevelopmentEvidence
+    from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
+    from adyton.cleanroom.measurement import code_measurement
+    from adyton.cleanroom.signed_contract import load_contract
+    from adyton.kernel.chance import InsecureFixedRandom, OsRandom
+    from adyton.kernel.clock import SystemClock
+
+    threads = int(start.get("threads", 2))
+    torch.set_num_threads(threads)
+    fixed_noise = start.get("insecure_fixed_noise")
+    ledger = LedgerStore(Path(start["ledger"]), FileCounter(Path(start["counter"])))
+    ledger.settle_crashed()
+    enclave = Enclave(
+        signed=load_contract(Path(start["contract"])),
+        inputs={name: SealedInput(Path(s), Path(m)) for name, (s, m) in start["inputs"].items()},
+        brokers=start["brokers"],
+        ledger=ledger,
+        maker=DevelopmentEvidence(code_measurement()),
+        hardening=held,
+        clock=SystemClock(),
+        random=OsRandom(),
+        noise=OsRandom() if fixed_noise is None else InsecureFixedRandom(int(fixed_noise), "enclave noise"),
+        threads=threads,
+    )
+    result = enclave.run(
+        JobSpec.from_json(start["job"]),
+        lambda fraction, what: send({"event": "progress", "fraction": round(fraction, 3), "what": what}),
+    )
+    return {
+        "event": "result",
+        "receipt": result.receipt.as_json(),
+        "outputs": [
+            {
+                "output": one.output.value,
+                "recipient": one.recipient,
+                "file": one.file,
+                "box": base64.b64encode(one.box).decode(),
+            }
+            for one in result.outputs
+        ],
+    }
+
+
+def _tcp_port(address: str) -> int | None:
+    if address.startswith("unix:"):
+        return None
+    return int(address.rstrip("/").rpartition(":")[2])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""Running the clean room from outside: start the enclave's process, show its progress, keep what it hands out.
+
+    result = run_cleanroom(contract_path, inputs, brokers, job, out_dir, ledger=..., counter=..., progress=...)
+    data = open_output(result.outputs[0].path, advertiser)
+
+The caller is the machine's operator: it holds sealed files, sees progress and errors, and can open nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from adyton.cleanroom.attestation import errors as attestation_errors
+from adyton.cleanroom.contract import Output
+from adyton.cleanroom.errors import EnclaveProtocolError, EnclaveUnavailableError, SealWriteError
+from adyton.cleanroom.job import JobSpec
+from adyton.cleanroom.party import Party
+from adyton.cleanroom.receipt import Receipt
+from adyton.cleanroom.sealed_box import open_box
+from adyton.cleanroom.workload import Progress
+from adyton.kernel.errors import (
+    AdytonError,
+    BadInputError,
+    InternalError,
+    PeerError,
+    RefusedError,
+    UnavailableError,
+)
+from adyton.learning import errors as learning_errors
+from adyton.learning.synth import errors as synth_errors
+
+RECEIPT_FILE = "receipt.json"
+# Imported so that their classes are known when an error comes back by name.
+_ERROR_MODULES = (attestation_errors, learning_errors, synth_errors)
+_BY_EXIT_CODE: Mapping[int, type[AdytonError]] = {
+    cls.exit_code: cls for cls in (BadInputError, RefusedError, PeerError, UnavailableError, InternalError)
+}
+
+
+@dataclass(frozen=True)
+class SealedFile:
+    """A sealed output on disk."""
+
+    output: Output
+    recipient: str
+    path: Path
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left in `out_dir`: the receipt and one box per output and recipient."""
+
+    receipt: Receipt
+    receipt_path: Path
+    outputs: tuple[SealedFile, ...]
+
+    def box(self, output: Output, recipient: str) -> Path:
+        """The box of `output` for `recipient`. Raises BadInputError if there is none."""
+        for one in self.outputs:
+            if (one.output, one.recipient) == (output, recipient):
+                return one.path
+        raise BadInputError(f"{recipient} received no {output.value} from this run")
+
+
+def run_cleanroom(
+    contract: Path,
+    inputs: Mapping[str, tuple[Path, Path]],
+    brokers: Mapping[str, str],
+    job: JobSpec,
+    out_dir: Path,
+    *,
+    ledger: Path,
+    counter: Path,
+    progress: Progress | None = None,
+    threads: int = 2,
+    timeout_s: float = 3600.0,
+    insecure_fixed_noise: int | None = None,
+) -> RunResult:
+    """Run one job in an enclave process and write its outputs to `out_dir`, all of them or none.
+
+    contract: signed contract file.   inputs: (sealed file, manifest) by dataset id.   brokers: address by owner.
+    ledger: SQLite file.   counter: file that guards it, better kept elsewhere.   out_dir: must not exist.
+    Raises the error that the enclave reported, with its own class; EnclaveUnavailableError if it was killed.
+    """
+    if out_dir.exists():
+        raise BadInputError("the output folder exists", where=out_dir.name, hint="choose a new one")
+    start = {
+        "contract": str(contract.resolve()),
+        "inputs": {name: [str(path.resolve()) for path in pair] for name, pair in inputs.items()},
+        "brokers": dict(brokers),
+        "ledger": str(ledger.resolve()),
+        "counter": str(counter.resolve()),
+        "job": job.as_json(),
+        "threads": threads,
+        "insecure_fixed_noise": insecure_fixed_noise,
+    }
+    for path in (ledger, counter):
+        _make_folder(path.resolve().parent)
+    for event in _events(start, threads, timeout_s):
+        if event.get("event") == "progress":
+            if progress is not None:
+                progress(float(event["fraction"]), str(event["what"]))
+        elif event.get("event") == "error":
+            raise remote_error(event)
+        elif event.get("event") == "result":
+            return _keep(event, out_dir)
+        else:
+            raise EnclaveProtocolError("the enclave said something unexpected")
+    raise EnclaveProtocolError("the enclave ended without a result")
+
+
+def open_output(path: Path, party: Party, *, receipt: Receipt | None = None) -> bytes:
+    """The content of a sealed output, for its recipient. `adyton.cleanroom.outputs` reads it.
+
+    receipt: if given, the box must be signed by the key that the receipt's evidence vouches for.
+    Raises SealBrokenError.
+    """
+    sender = bytes.fromhex(str(receipt.body["signing_public"])) if receipt is not None else None
+    return open_box(path.read_bytes(), party, sender_public=sender)
+
+
+def remote_error(event: Mapping[str, Any]) -> AdytonError:
+    """An error of the same class as the one that the enclave reported."""
+    known = {cls.__name__: cls for cls in _subclasses(AdytonError)}
+    cls = known.get(str(event.get("error"))) or _BY_EXIT_CODE.get(int(event.get("exit_code", 70)), InternalError)
+    hint, where = event.get("hint"), event.get("where")
+    return cls(str(event.get("what")), where=str(where) if where else "enclave", hint=str(hint) if hint else None)
+
+
+def _events(start: Mapping[str, Any], threads: int, timeout_s: float) -> Iterator[Mapping[str, Any]]:
+    """JSON lines of the enclave's process, which is killed when the caller stops listening or time is up."""
+    command = [sys.executable, "-I", "-m", "adyton.cleanroom.enclave_main"]
+    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "OMP_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryFile() as inbox:
+        inbox.write(json.dumps(start).encode())
+        inbox.seek(0)
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=inbox,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                env=environment,
+                start_new_session=True,
+                text=True,
+            )
+        except OSError as error:
+            raise EnclaveUnavailableError(f"the enclave's process did not start ({error.strerror})") from error
+    assert process.stdout is not None, "asked for a pipe"
+    timer = threading.Timer(timeout_s, process.kill)
+    timer.start()
+    try:
+        for line in process.stdout:
+            try:
+                event = json.loads(line)
+            except ValueError as error:
+                raise EnclaveProtocolError("the enclave's line is no JSON") from error
+            yield event
+            if event.get("event") in ("result", "error"):
+                return
+        code = process.wait()
+        if code < 0:
+            raise EnclaveUnavailableError(
+                f"the enclave was killed ({signal.Signals(-code).name})",
+                hint="nothing was released; run the job again, with more memory if it ran out",
+            )
+    finally:
+        timer.cancel()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def _keep(event: Mapping[str, Any], out_dir: Path) -> RunResult:
+    """Write receipt and boxes beside the target and rename the folder, so that it is whole or absent."""
+    partial = out_dir.with_name(f".{out_dir.name}.partial")
+    outputs = []
+    try:
+        partial.mkdir(parents=True)
+        for one in event["outputs"]:
+            name = str(one["file"])
+            if Path(name).name != name:
+                raise EnclaveProtocolError("an output's name is a path")
+            (partial / name).write_bytes(base64.b64decode(one["box"], validate=True))
+            outputs.append(SealedFile(Output(one["output"]), str(one["recipient"]), out_dir / name))
+        receipt = Receipt.from_json(event["receipt"])
+        (partial / RECEIPT_FILE).write_text(json.dumps(receipt.as_json(), indent=1) + "\n")
+        partial.rename(out_dir)
+    except OSError as error:
+        raise SealWriteError(f"the outputs cannot be written ({error.strerror})", where=out_dir.name) from error
+    return RunResult(receipt, out_dir / RECEIPT_FILE, tuple(outputs))
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SealWriteError(f"the folder cannot be made ({error.strerror})", where=path.name) from error
+
+
+def _subclasses(cls: type[AdytonError]) -> Iterator[type[AdytonError]]:
+    for child in cls.__subclasses__():
+        yield child
+        yield from _subclasses(child)

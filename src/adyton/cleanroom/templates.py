@@ -1,0 +1,231 @@
+"""What runs inside on the joined table: statistics, two models and their predictions, a synthetic table.
+
+Each function takes the joined table and gives plain results with what the gate needs to judge them. Training rows end
+before `validation_from_ms`, test rows begin at `test_from_ms` and are used for predictions and evaluation only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from adyton.cleanroom.contract import Output
+from adyton.cleanroom.job import JobSpec, SynthesizeRequest
+from adyton.cleanroom.join import JoinedTable
+from adyton.kernel.chance import RandomSource, stream
+from adyton.kernel.errors import BadInputError
+from adyton.kernel.records import ModelArtifact, SyntheticTable
+from adyton.learning.ctr.artifact import distinct_contexts, export, latest_rows
+from adyton.learning.ctr.config import TrainConfig
+from adyton.learning.ctr.training import Check, RowSplit, TrainedModel, train
+from adyton.learning.metrics import auc, evaluate
+from adyton.learning.schema import Role, TableSchema
+from adyton.learning.synth.gate_measures import PrivacyMeasures, measure
+from adyton.learning.synth.synthesizer import fit, to_record
+
+HOLDOUT_ONE_IN = 5
+"""One user in five is kept out of the synthesizer's fit, so that attacks have somebody to compare with."""
+
+Ints = NDArray[np.int64]
+Tell = Callable[[float, str], None]
+"""Told the fraction of training that is done, and what is being done."""
+
+
+@dataclass(frozen=True)
+class TimeSplit:
+    """Row numbers of the base table by time. All int64."""
+
+    train: Ints
+    validation: Ints
+    test: Ints
+
+
+@dataclass(frozen=True)
+class TrainedPair:
+    """The two models, what they say of the test rows, and how they did there.
+
+    membership: by output, AUC of telling training rows from validation rows by their loss.
+    """
+
+    artifacts: dict[Output, ModelArtifact]
+    predictions_parquet: bytes
+    evaluation_json: bytes
+    membership: dict[Output, float]
+    training_users: int
+
+
+@dataclass(frozen=True)
+class SynthesizedTable:
+    """A synthetic table and what attacks found in it."""
+
+    record: SyntheticTable
+    measures: PrivacyMeasures
+    users: int
+
+
+def split_by_time(joined: JoinedTable, job: JobSpec) -> TimeSplit:
+    """Raises BadInputError if a part is empty."""
+    time = joined.table[joined.schema.time.name].cast(pa.int64()).to_numpy()
+    is_test, is_train = time >= job.test_from_ms, time < job.validation_from_ms
+    parts = [np.flatnonzero(mask).astype(np.int64) for mask in (is_train, ~is_train & ~is_test, is_test)]
+    for name, part in zip(("training", "validation", "test"), parts, strict=True):
+        if len(part) == 0:
+            raise BadInputError(f"there are no {name} rows", hint="look at validation_from_ms and test_from_ms")
+    return TimeSplit(*parts)
+
+
+def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) -> TrainedPair:
+    """Train without and with the partner's columns, on the same rows, seed and settings."""
+    labels = joined.table[joined.schema.label.name].cast(pa.int64()).to_numpy()
+    users = joined.user_key.to_numpy()
+    artifacts: dict[Output, ModelArtifact] = {}
+    membership, scores, evaluation = {}, {}, {}
+    config = TrainConfig(max_epochs=job.max_epochs)
+    data_hash = hashlib.sha256(str(job.as_json()).encode()).hexdigest()
+    test = joined.table.take(pa.array(split.test))
+    for output, schema in (
+        (Output.MODEL_WITHOUT_PARTNER, joined.without_partner),
+        (Output.MODEL, joined.schema),
+    ):
+        name = "with partner" if output is Output.MODEL else "without partner"
+
+        before = 0.5 * len(artifacts)
+
+        def on_check(check: Check, name: str = name, before: float = before) -> None:
+            done = check.rows_seen / (len(split.train) * job.max_epochs)
+            tell(before + 0.5 * min(done, 1.0), f"training {name}")
+
+        tell(before, f"training {name}")
+        model = train(
+            joined.table,
+            schema,
+            split=RowSplit(split.train, split.validation),
+            config=config,
+            seed=job.seed,
+            progress=on_check,
+        )
+        predicted = model.predict(test)
+        measured = evaluate(labels[split.test], predicted, users[split.test])
+        scores[output] = predicted
+        membership[output] = loss_attack(model, joined.table, labels, split, job.seed)
+        evaluation[output.value] = measured.as_json()
+        artifacts[output] = _exported(model, joined, split, output.value, data_hash)
+    predictions = pa.table(
+        {
+            "row": split.test,
+            "label": pa.array(labels[split.test].astype(np.int8)),
+            "without_partner": scores[Output.MODEL_WITHOUT_PARTNER],
+            "with_partner": scores[Output.MODEL],
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(predictions, buffer, compression="zstd")
+    return TrainedPair(
+        artifacts=artifacts,
+        predictions_parquet=buffer.getvalue(),
+        evaluation_json=json.dumps(evaluation, indent=1).encode(),
+        membership=membership,
+        training_users=len(np.unique(users[split.train])),
+    )
+
+
+def loss_attack(model: TrainedModel, table: pa.Table, labels: Ints, split: TimeSplit, seed: int) -> float:
+    """AUC of telling training rows from validation rows by the model's loss; .5 is a coin.
+
+    The rows compared have the same label, since rows of one class lose more than the other's for reasons that are no
+    leak; the two classes are averaged by size. Source: Yeom et al. 2018.
+    """
+    rng = stream(seed, "loss attack")
+    n = min(len(split.train), len(split.validation), 5_000)
+    members, outsiders = (rng.choice(part, size=n, replace=False) for part in (split.train, split.validation))
+    rows = np.concatenate([members, outsiders])
+    logits = model.logits(table.take(pa.array(rows)))
+    is_member = np.r_[np.ones(n, np.int64), np.zeros(n, np.int64)]
+    total, weight = 0.0, 0
+    for label in (0, 1):
+        of_class = labels[rows] == label
+        if 0 < is_member[of_class].sum() < of_class.sum():
+            confidence = logits[of_class] * (1 if label else -1)
+            total += auc(is_member[of_class], confidence) * int(of_class.sum())
+            weight += int(of_class.sum())
+    return total / weight if weight else 0.5
+
+
+def synthesize(
+    joined: JoinedTable, request: SynthesizeRequest, split: TimeSplit, seed: int, source: RandomSource
+) -> SynthesizedTable:
+    """A user-level differentially private synthetic table of the rows before the test period, and attacks on it.
+
+    Raises BadInputError if a column may not be synthesized.
+    """
+    schema = _synthetic_schema(joined, request.columns)
+    rows = np.sort(np.concatenate([split.train, split.validation]))
+    table = joined.table.select(list(schema.names)).take(pa.array(rows))
+    keys = joined.user_key.take(pa.array(rows)).to_numpy()
+    # Join keys are HMACs under a fresh key: their remainder is a fair draw that nobody outside can repeat.
+    is_holdout = keys % HOLDOUT_ONE_IN == 0
+    fitted, holdout = table.filter(pa.array(~is_holdout)), table.filter(pa.array(is_holdout))
+    model = fit(
+        fitted, schema, loss=request.loss, unit="user", max_rows_per_user=request.max_rows_per_user, source=source
+    )
+    made = model.sample(request.rows, stream(seed, "synthetic table"))
+    return SynthesizedTable(
+        record=to_record(model, made, "synthetic_table"),
+        measures=measure(fitted, holdout, made, schema, seed=seed),
+        users=len(np.unique(keys[~is_holdout])),
+    )
+
+
+def literals_in_parquet(data: bytes) -> set[str]:
+    """Every distinct text in the string columns of a Parquet file."""
+    found: set[str] = set()
+    table = pq.read_table(io.BytesIO(data))
+    for name in table.column_names:
+        column = table[name]
+        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+            found.update(pc.unique(column).drop_null().to_pylist())
+    return found
+
+
+def literals_in_json(value: object) -> set[str]:
+    """Every text in a JSON value, keys included."""
+    if isinstance(value, str):
+        return {value}
+    if isinstance(value, dict):
+        return set().union(*(literals_in_json(v) for v in value.values()), map(str, value.keys()))
+    if isinstance(value, list | tuple):
+        return set().union(*(literals_in_json(v) for v in value)) if value else set()
+    return set()
+
+
+def _exported(model: TrainedModel, joined: JoinedTable, split: TimeSplit, name: str, data_hash: str) -> ModelArtifact:
+    known = joined.table.take(pa.array(np.sort(np.concatenate([split.train, split.validation]))))
+    items = latest_rows(known, joined.schema.item_id.name, joined.schema.time.name)
+    return export(
+        model,
+        items=items,
+        contexts=distinct_contexts(model, known),
+        name=name,
+        training_data_sha256=[data_hash],
+    )
+
+
+def _synthetic_schema(joined: JoinedTable, columns: Sequence[str]) -> TableSchema:
+    user, label = joined.schema.user_id.name, joined.schema.label.name
+    wanted = [name for name in joined.schema.names if name in {*columns, user, label}]
+    unknown = set(columns) - set(joined.schema.names)
+    if unknown:
+        raise BadInputError(f"unknown columns: {', '.join(sorted(unknown))}", where="synthesize")
+    schema = joined.schema.select(wanted)
+    if schema.with_role(Role.TIME):
+        raise BadInputError("exact times are not synthesized", where="synthesize", hint="use hour or day columns")
+    return schema
