@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from google.protobuf.message import DecodeError
@@ -35,6 +35,7 @@ from adyton.protocol.ohttp import ClientContext, Label, encapsulate_request
 
 OPTED_OUT_BYTES = 1024
 MAX_BEACONS_PER_AD_TECH = 10
+MAX_BEACONS = 1000
 MAX_BEACON_KEY_BYTES = 40
 MAX_BEACON_URL_BYTES = 400
 
@@ -79,6 +80,10 @@ class ReportingUrls:
     reporting_url: str = ""
     beacons: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
+    def with_beacons_for(self, room: int) -> ReportingUrls:
+        """The same with the first `room` >= 0 beacons."""
+        return ReportingUrls(self.reporting_url, MappingProxyType(dict(list(self.beacons.items())[:room])))
+
 
 @dataclass(frozen=True)
 class AdSelectionOutcome:
@@ -93,6 +98,18 @@ class AdSelectionOutcome:
     @property
     def has_winner(self) -> bool:
         return bool(self.ad_render_uri)
+
+    @property
+    def n_beacons(self) -> int:
+        return len(self.seller_urls.beacons) + len(self.buyer_urls.beacons)
+
+    def with_beacons_for(self, room: int) -> AdSelectionOutcome:
+        """The same with at most `room` beacons, the seller's first."""
+        if self.n_beacons <= room:
+            return self
+        seller_urls = self.seller_urls.with_beacons_for(room)
+        buyer_urls = self.buyer_urls.with_beacons_for(room - len(seller_urls.beacons))
+        return replace(self, seller_urls=seller_urls, buyer_urls=buyer_urls)
 
 
 def new_ad_selection_id(source: RandomSource) -> AdSelectionId:

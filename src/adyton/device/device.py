@@ -20,6 +20,7 @@ from pathlib import Path
 
 from adyton.device import encoding
 from adyton.device.auction import (
+    MAX_BEACONS,
     OPTED_OUT_BYTES,
     AdSelectionData,
     AdSelectionOutcome,
@@ -252,7 +253,9 @@ class Device:
             seller=seller,
             is_enrolled=self._enrolment.is_enrolled,
         )
-        self._store.store_selection_result(ad_selection_id, outcome_to_bytes(outcome))
+        with self._store.transaction():
+            outcome = outcome.with_beacons_for(max(0, MAX_BEACONS - self._store.beacon_count()))
+            self._store.store_selection_result(ad_selection_id, outcome_to_bytes(outcome), n_beacons=outcome.n_beacons)
         return outcome
 
     async def report_impression(self, ad_selection_id: int) -> ReportOutcome:

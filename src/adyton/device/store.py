@@ -37,7 +37,8 @@ CREATE TABLE payload (
     buyer TEXT PRIMARY KEY, sealed BLOB NOT NULL, size_bytes INTEGER NOT NULL, version INTEGER NOT NULL,
     created_at_ms INTEGER NOT NULL, signal_revision INTEGER NOT NULL, encoder_revision INTEGER NOT NULL);
 CREATE TABLE selection (
-    ad_selection_id INTEGER PRIMARY KEY, created_at_ms INTEGER NOT NULL, sealed_context BLOB, sealed_result BLOB);
+    ad_selection_id INTEGER PRIMARY KEY, created_at_ms INTEGER NOT NULL, sealed_context BLOB, sealed_result BLOB,
+    n_beacons INTEGER NOT NULL DEFAULT 0);
 """
 
 
@@ -330,31 +331,32 @@ class DeviceStore:
     def store_selection(self, ad_selection_id: int, context: bytes, now_ms: int) -> None:
         """Keep the encryption context of a new selection."""
         sealed = self._vault.seal(context, f"selection|{ad_selection_id}")
-        self._run("INSERT INTO selection VALUES (?, ?, ?, NULL)", ad_selection_id, now_ms, sealed)
+        self._run(
+            "INSERT INTO selection (ad_selection_id, created_at_ms, sealed_context) VALUES (?, ?, ?)",
+            ad_selection_id,
+            now_ms,
+            sealed,
+        )
 
     def selection_context(self, ad_selection_id: int) -> bytes | None:
         return self._selection_part("sealed_context", "selection", ad_selection_id)
 
-    def store_selection_result(self, ad_selection_id: int, result: bytes) -> None:
-        """Keep a result; the context has done its work and goes."""
+    def store_selection_result(self, ad_selection_id: int, result: bytes, *, n_beacons: int) -> None:
+        """Keep a result with this many beacons; the context has done its work and goes."""
         sealed = self._vault.seal(result, f"result|{ad_selection_id}")
         self._run(
-            "UPDATE selection SET sealed_context = NULL, sealed_result = ? WHERE ad_selection_id = ?",
+            "UPDATE selection SET sealed_context = NULL, sealed_result = ?, n_beacons = ? WHERE ad_selection_id = ?",
             sealed,
+            n_beacons,
             ad_selection_id,
         )
 
     def selection_result(self, ad_selection_id: int) -> bytes | None:
         return self._selection_part("sealed_result", "result", ad_selection_id)
 
-    def selection_results(self) -> Iterator[tuple[int, bytes]]:
-        """All kept results with their numbers, oldest first."""
-        rows = self._rows(
-            "SELECT ad_selection_id, sealed_result FROM selection WHERE sealed_result IS NOT NULL "
-            "ORDER BY created_at_ms"
-        )
-        for number, sealed in rows:
-            yield number, self._vault.open(sealed, f"result|{number}")
+    def beacon_count(self) -> int:
+        """Beacons of all kept results together."""
+        return int(self._rows("SELECT coalesce(sum(n_beacons), 0) FROM selection")[0][0])
 
     def delete_selections(self, created_before_ms: int) -> None:
         self._run("DELETE FROM selection WHERE created_at_ms < ?", created_before_ms)

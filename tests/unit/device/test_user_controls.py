@@ -21,9 +21,11 @@ from adyton.device.errors import (
     UnknownSelectionError,
 )
 from adyton.device.runtime import checked_payload
+from adyton.device.schedule import run_hourly
 from adyton.device.signals import TIME_TO_LIVE_MS, Signal
 from adyton.device.store import EncodedPayload, Encoder
 from adyton.device.web import Web
+from adyton.kernel.chance import InsecureFixedRandom
 from adyton.kernel.clock import ManualClock
 from adyton.kernel.ids import BuyerId
 from adyton.protocol.compression import gzip_compress, gzip_decompress
@@ -456,6 +458,46 @@ def test_the_result_of_another_selection_does_not_open() -> None:
 
     with pytest.raises(AuctionResultError, match="cannot be read"):
         device.persist_ad_selection_result(other.ad_selection_id, data)
+
+
+def test_a_thousand_beacons_in_all_are_kept_and_the_rest_dropped() -> None:
+    device, _, _ = make()
+    urls = {f"e{n}": "https://seller.example/e" for n in range(10)}
+    theirs = {f"e{n}": "https://buyer.example/e" for n in range(10)}
+    result = winner(
+        win_reporting_urls={
+            "top_level_seller_reporting_urls": {"interaction_reporting_urls": urls},
+            "buyer_reporting_urls": {"interaction_reporting_urls": theirs},
+        }
+    )
+
+    counts = [device.persist_ad_selection_result(*answered(device, result)).n_beacons for _ in range(51)]
+
+    assert counts == [20] * 50 + [0]
+    fresh = make()[0]
+    kept = fresh.persist_ad_selection_result(*answered(fresh, result)).with_beacons_for(13)
+    assert (len(kept.seller_urls.beacons), len(kept.buyer_urls.beacons)) == (10, 3)
+
+
+def test_the_hourly_job_runs_once_an_hour_and_goes_on_after_a_failure() -> None:
+    device, clock, runtime = make()
+    broken = Device.open(None, web=Web(), clock=clock)
+    for each in (broken, device):
+        each.install_encoder(BUYER, "script")
+        each.apply_update(BUYER, "com.news", update(b"x"))
+    pauses_s: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses_s.append(seconds)
+        clock.advance_ms(round(seconds * 1000))
+        device.apply_update(BUYER, "com.news", update(b"y"))
+
+    asyncio.run(run_hourly([broken, device], InsecureFixedRandom(1), sleep=sleep, rounds=3))
+
+    assert runtime.calls == 3
+    assert [pauses_s[n] + pauses_s[n + 1] for n in (0, 2, 4)] == [3600, 3600, 3600]
+    assert all(3300 <= pause_s <= 3600 for pause_s in pauses_s[::2])
+    assert len(set(pauses_s[::2])) == 3
 
 
 def test_reporting_urls_of_others_and_too_many_beacons_are_dropped() -> None:

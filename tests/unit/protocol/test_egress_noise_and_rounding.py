@@ -27,7 +27,7 @@ SCHEMA = EgressSchema(
     ),
 )
 PAYLOAD = EgressPayload((True, 7, -2, (True, False), (1, -1)))
-N = 20_000
+N = 6_000
 
 
 def test_one_payload_in_a_hundred_is_replaced() -> None:
@@ -38,7 +38,7 @@ def test_one_payload_in_a_hundred_is_replaced() -> None:
     changed = sum(noise_payload(SCHEMA, PAYLOAD, source) != PAYLOAD for _ in range(N))
 
     assert stats.binomtest(changed, N, rate).pvalue > 0.001
-    assert stats.binomtest(changed, N, 0.013).pvalue < 0.001
+    assert stats.binomtest(changed, N, 0.02).pvalue < 0.001
 
 
 @pytest.mark.parametrize("rate", [Fraction(0), Fraction(1)])
@@ -62,13 +62,25 @@ def test_replaced_payloads_are_uniform_over_every_possible_payload() -> None:
     assert stats.chisquare(observed).pvalue > 0.001
 
 
+def test_the_uniformity_test_notices_a_source_that_favours_small_numbers() -> None:
+    class Biased(InsecureFixedRandom):
+        def token(self, n_bytes: int) -> bytes:
+            drawn = super().token(n_bytes + 1)
+            return drawn[1:] if drawn[0] < 230 else bytes(n_bytes)
+
+    source = Biased(3, "biased")
+    counts = Counter(random_payload(SCHEMA, source).values[1] for _ in range(2_000))
+
+    assert stats.chisquare([counts[value] for value in range(8)]).pvalue < 0.001
+
+
 def test_nullable_features_are_uniform_over_values_and_null() -> None:
     source = InsecureFixedRandom(4)
     schema = EgressSchema(
         0, (Feature(Kind.UNSIGNED, 1, nullable=True), Feature(Kind.BUCKET, 1, nullable_elements=True))
     )
 
-    counts = Counter(random_payload(schema, source).values for _ in range(9_000))
+    counts = Counter(random_payload(schema, source).values for _ in range(3_000))
 
     assert len(counts) == 9
     assert stats.chisquare(list(counts.values())).pvalue > 0.001
@@ -135,7 +147,7 @@ def test_rounding_goes_up_with_the_probability_of_what_is_cut_off(
 ) -> None:
     source = InsecureFixedRandom(6)
 
-    counts = Counter(stochastic_round(value, source) for _ in range(5_000))
+    counts = Counter(stochastic_round(value, source) for _ in range(3_000))
 
     assert set(counts) == {low, high}
-    assert stats.binomtest(counts[high], 5_000, p_high).pvalue > 0.001
+    assert stats.binomtest(counts[high], 3_000, p_high).pvalue > 0.001
