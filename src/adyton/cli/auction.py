@@ -58,3 +58,15 @@ def collector(out: Path, listen: str, log_level: str) -> None:
 
     log_to_stderr(log_level.upper())
     asyncio.run(serve_collector(out, listen, announce=click.echo))
+
+
+@auction.command()
+@click.option("--private", type=click.Path(dir_okay=False, path_type=Path), required=True, help="New private key file.")
+@click.option("--public", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Public key list.")
+@click.option("--count", type=click.IntRange(1, 20), default=1, show_default=True, help="How many key pairs.")
+def keys(private: Path, public: Path, count: int) -> None:
+    """Make key pairs for services outside of test mode."""
+    from adyton.auction.services.key_source import write_new_keys
+
+    write_new_keys(private, public, n_keys=count)
+    click.echo(f"wrote {count} key pair(s); keep {private} secret, publish {public}", err=True)

@@ -16,7 +16,7 @@ class KeyMaterial:
         self, ring: KeyRing, public_keys: tuple[PublicKey, ...], *, source: RandomSource | None = None
     ) -> None:
         self.ring = ring
-        self._public_keys = public_keys
+        self.public_keys = public_keys
         self._source: RandomSource = source or OsRandom()
 
     @classmethod
@@ -26,8 +26,8 @@ class KeyMaterial:
 
     def replace(self, ring: KeyRing, public_keys: tuple[PublicKey, ...]) -> None:
         """Use these from the next request on."""
-        self.ring, self._public_keys = ring, public_keys
+        self.ring, self.public_keys = ring, public_keys
 
     def sealing_key(self) -> PublicKey:
         """One of the peers' public keys, at random (§14.1)."""
-        return self._public_keys[randbelow(self._source, len(self._public_keys))]
+        return self.public_keys[randbelow(self._source, len(self.public_keys))]

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from adyton.auction.buyer.egress_fields import EgressRules
-from adyton.auction.config import AuctionConfig, BiddingConfig, KeyValueConfig, ProcessConfig, ScriptSource
+from adyton.auction.config import AuctionConfig, BiddingConfig, KeysConfig, KeyValueConfig, ProcessConfig, ScriptSource
 from adyton.auction.errors import ConfigError
 from adyton.auction.retrieval.store import AdRetrievalStore
 from adyton.auction.retrieval.watcher import FolderWatcher
@@ -38,6 +38,7 @@ from adyton.auction.services.egress_schemas import EgressSchemaStore, validate_h
 from adyton.auction.services.http_app import bind, build_app, http_server
 from adyton.auction.services.inference import InferenceSide, open_inference
 from adyton.auction.services.key_material import KeyMaterial
+from adyton.auction.services.key_source import load_keys, refresh_keys
 from adyton.auction.services.key_value import KeyValueService
 from adyton.auction.services.ports import AuctionPort, BiddingPort, KeyValuePort
 from adyton.auction.services.seller_front_end import SellerFrontEndService
@@ -186,7 +187,11 @@ class PartyProcess:
     async def _keys(self) -> KeyMaterial:
         if self.config.test_mode:
             return KeyMaterial.test_mode()
-        raise ConfigError("keys outside of test mode are not supported by this version", where="keys")
+        config = self.config.keys
+        assert config is not None, "the configuration was checked"
+        material = await load_keys(config, self._fetcher)
+        self._in_background(self._refresh_keys_forever(material, config))
+        return material
 
     async def _inference(self) -> InferenceSide | None:
         config = self.config
@@ -360,6 +365,14 @@ class PartyProcess:
                 await self.refresh_code()
             except AdytonError as error:
                 _log.warning("code was not refreshed: %s", error)
+
+    async def _refresh_keys_forever(self, material: KeyMaterial, config: KeysConfig) -> None:
+        while True:
+            await asyncio.sleep(config.refresh_period_ms / 1000)
+            try:
+                await refresh_keys(material, config, self._fetcher)
+            except AdytonError as error:
+                _log.warning("keys were not refreshed: %s", error)
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)

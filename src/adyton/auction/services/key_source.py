@@ -1,0 +1,83 @@
+"""Where a process's keys come from outside of test mode: a key file of its own and a list of public keys.
+
+    private key file   {"keys": [{"id": "<hex KMS id>", "private": "<base64, 32 bytes>"}]}     mode 0600
+    public key list    {"keys": [{"id": "<hex KMS id>", "key": "<base64, 32 bytes>"}]}         file or URL (§14.1)
+
+Rotation: add the new key to the files of all who decrypt, then to the list; take the old one off the list, and out of
+the files when the clients' caches (14 days by default) have ended. Files and list are read again every refresh period.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import os
+from pathlib import Path
+
+from adyton.auction.config import KeysConfig
+from adyton.auction.errors import ConfigError
+from adyton.auction.services.code_store import BlobFetcher
+from adyton.auction.services.key_material import KeyMaterial
+from adyton.kernel.chance import OsRandom, RandomSource
+from adyton.protocol.errors import KeyListError
+from adyton.protocol.keys import KeyRing, PrivateKey, key_id_of, kms_id_of, parse_public_key_list, print_public_key_list
+
+
+async def load_keys(config: KeysConfig, fetcher: BlobFetcher) -> KeyMaterial:
+    """The keys that the configuration names.
+
+    Raises ConfigError, KeyListError, TestKeyRefusedError (the published test key is never accepted here) or
+    CodeFetchError.
+    """
+    ring = KeyRing(parse_private_keys(await fetcher.fetch(config.private_keys)))
+    return KeyMaterial(ring, parse_public_key_list(await fetcher.fetch(config.public_keys)))
+
+
+async def refresh_keys(material: KeyMaterial, config: KeysConfig, fetcher: BlobFetcher) -> None:
+    """Read both again; raises as `load_keys`, and then the old keys stay in use."""
+    fresh = await load_keys(config, fetcher)
+    material.replace(fresh.ring, fresh.public_keys)
+
+
+def parse_private_keys(text: bytes) -> tuple[PrivateKey, ...]:
+    """The pairs of a private key file.
+
+    Raises ConfigError naming the entry, never its content.
+    """
+    try:
+        entries = json.loads(text)["keys"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError("the private key file is not the documented JSON") from error
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError("the private key file holds no keys")
+    keys = []
+    for number, entry in enumerate(entries):
+        try:
+            private = base64.b64decode(entry["private"], validate=True)
+            keys.append(PrivateKey.from_private(key_id_of(entry["id"]), private))
+        except (KeyError, TypeError, AttributeError, ValueError, binascii.Error, KeyListError) as error:
+            raise ConfigError("a private key cannot be read", where=f"keys[{number}]") from error
+    return tuple(keys)
+
+
+def write_new_keys(
+    private_file: Path, public_file: Path, *, n_keys: int = 1, source: RandomSource | None = None
+) -> None:
+    """Make `n_keys` (1...255) new pairs and write both documents; the private one is readable by its owner only.
+
+    Raises ConfigError if there is a private file already: keys in use must not vanish.
+    """
+    source = source or OsRandom()
+    numbers = sorted({1 + byte % 255 for byte in source.token(64 * n_keys)})[:n_keys]
+    keys = [PrivateKey.generate(number, source) for number in numbers]
+    entries = [{"id": kms_id_of(key.key_id), "private": base64.b64encode(key.private).decode()} for key in keys]
+    try:
+        descriptor = os.open(private_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError as error:
+        raise ConfigError("the private key file exists", where=str(private_file), hint="choose another name") from error
+    except OSError as error:
+        raise ConfigError("the private key file cannot be written", where=str(private_file)) from error
+    with os.fdopen(descriptor, "w") as file:
+        json.dump({"keys": entries}, file)
+    public_file.write_text(print_public_key_list(key.public_key for key in keys))
