@@ -24,6 +24,14 @@ MAX_PATH = 8
 MAX_CERTIFICATES = 32
 MAX_CERTIFICATE_BYTES = 64 << 10
 _PEM_MARK = b"-----BEGIN"
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 def load_certificates(files: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
@@ -36,15 +44,25 @@ def load_certificates(files: Iterable[bytes]) -> tuple[x509.Certificate, ...]:
             # AMD's VCEKs have serial number 0, which the library warns about at every parse (cleanroom §2.3).
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+                warnings.simplefilter("ignore", UserWarning)
                 if _PEM_MARK in data:
                     found += x509.load_pem_x509_certificates(data)
                 else:
                     found.append(x509.load_der_x509_certificate(data))
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+                for certificate in found:
+                    _read_whole(certificate)
+        except _UNREADABLE as error:
             raise EvidenceFormatError("a certificate cannot be read") from error
     if len(found) > MAX_CERTIFICATES:
         raise EvidenceFormatError(f"more than {MAX_CERTIFICATES} certificates")
     return tuple(found)
+
+
+def _read_whole(certificate: x509.Certificate) -> None:
+    """The library parses fields when they are first read; read them all here, so that nothing fails later."""
+    _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.public_key())
+    _ = (certificate.not_valid_before_utc, certificate.not_valid_after_utc, certificate.serial_number)
+    _ = certificate.signature_hash_algorithm
 
 
 def find_path(
@@ -121,11 +139,8 @@ def check_chain(
     root_name: str,
 ) -> tuple[x509.Certificate, ...] | None:
     """`chain`: the leaf leads to the pinned root. Gives the path."""
-    try:
-        path = find_path(leaf, pool, is_root)
-        found = describe(path) if path else f"{common_name(leaf.subject)} (issuer {common_name(leaf.issuer)})"
-    except ValueError as error:
-        raise EvidenceFormatError("a certificate cannot be read") from error
+    path = find_path(leaf, pool, is_root)
+    found = describe(path) if path else f"{common_name(leaf.subject)} (issuer {common_name(leaf.issuer)})"
     if path is None:
         findings.add(CheckName.CHAIN, False, f"{found} does not lead to {root_name}")
     else:

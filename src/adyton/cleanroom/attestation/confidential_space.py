@@ -16,8 +16,6 @@ import json
 from collections.abc import Mapping
 
 import jwt
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from adyton.cleanroom.attestation.certificate_chain import check_chain, check_validity, load_certificates
@@ -148,14 +146,7 @@ def _certified_key(findings: Findings, chain: object, expected: Expected) -> rsa
     if path is None:
         return None
     check_validity(findings, path, expected.at_ms)
-    return _strong(_public_key(certificates[0]))
-
-
-def _public_key(certificate: x509.Certificate) -> object:
-    try:
-        return certificate.public_key()
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise EvidenceFormatError("a certificate's key cannot be read") from error
+    return _strong(certificates[0].public_key())
 
 
 def _is_json(data: bytes) -> bool:

@@ -69,14 +69,17 @@ def _verify(platform: Platform, evidence: bytes, expected: Expected) -> Verdict:
     findings = Findings(platform)
     ignored = f"; {quote.trailing_bytes} bytes after it are ignored" if quote.trailing_bytes else ""
     findings.add(CheckName.FORMAT, True, f"quote version {quote.version}{ignored}")
-    certificates = quote_certificates(quote) or load_certificates(expected.certificates)
-    pck = next((certificate for certificate in certificates if _name(certificate) == _PCK_NAME), None)
+    carried = quote_certificates(quote)
+    certificates = carried or (*load_certificates(expected.certificates), *expected.roots.issuers)
+    pck = next((certificate for certificate in certificates if common_name(certificate.subject) == _PCK_NAME), None)
     _signatures(findings, quote, pck)
     _quoting_enclave(findings, platform, quote)
     if pck is None:
         findings.add(CheckName.CHAIN, False, "the quote carries no PCK certificate and none was given")
     else:
-        _chain(findings, pck, certificates, expected)
+        path = _chain(findings, pck, certificates, expected)
+        if carried and path is not None and set(path) != set(carried):
+            findings.add(CheckName.CHAIN, False, "the quote carries certificates that are not of its chain")
     _tcb(findings, evidence[: len(evidence) - quote.trailing_bytes], expected)
     body = quote.body
     registers = _sgx(findings, body) if isinstance(body, SgxBody) else _td(findings, body)
@@ -130,19 +133,19 @@ def _quoting_enclave(findings: Findings, platform: Platform, quote: Quote) -> No
 
 def _chain(
     findings: Findings, pck: x509.Certificate, certificates: tuple[x509.Certificate, ...], expected: Expected
-) -> None:
+) -> tuple[x509.Certificate, ...] | None:
     path = check_chain(
         findings,
         pck,
-        (*certificates, *expected.roots.issuers),
+        certificates,
         lambda root: key_fingerprint(root) in expected.roots.intel_keys,
         "the pinned Intel SGX Root CA",
     )
-    if path is None:
-        return
-    check_validity(findings, path, expected.at_ms)
-    if expected.collateral is None:
-        check_revocation(findings, path, path[:-1], expected.revocation_lists, expected.at_ms)
+    if path is not None:
+        check_validity(findings, path, expected.at_ms)
+        if expected.collateral is None:
+            check_revocation(findings, path, path[:-1], expected.revocation_lists, expected.at_ms)
+    return path
 
 
 def _tcb(findings: Findings, quote: bytes, expected: Expected) -> None:
@@ -196,10 +199,3 @@ def _td(findings: Findings, body: TdBody) -> list[tuple[str, bytes]]:
 
 def _pair(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[:32], "big"), int.from_bytes(data[32:], "big")
-
-
-def _name(certificate: x509.Certificate) -> str:
-    try:
-        return common_name(certificate.subject)
-    except ValueError as error:
-        raise EvidenceFormatError("a certificate's name cannot be read") from error

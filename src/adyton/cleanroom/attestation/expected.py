@@ -16,7 +16,8 @@ from adyton.kernel.clock import iso_utc
 MAX_AGE_MS = 5 * 60_000
 # Clocks of two machines differ; more than this ahead of ours is not a clock that is merely wrong.
 MAX_AHEAD_MS = 60_000
-MIN_NONCE_BYTES = 8
+# What a Nitro document can carry; other platforms carry less, and a longer nonce cannot be in their evidence.
+MAX_NONCE_BYTES = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Expected:
     """The questions. None means "not asked": a broker asks all of them, since a check that was not asked did not pass.
 
     at_ms: the time T at which certificates must be valid, milliseconds since the epoch.
-    nonce: 8 to 64 bytes, as issued.   binding: 32 bytes of `binding_hash`.
+    nonce: as issued, at most 512 bytes.   binding: 32 bytes of `binding_hash`.
     allowed_measurements: lower-case hex; each is one measured register or several of them in order, see the verifier.
     max_age_ms: how old evidence may be, where it carries a time.
     certificates, revocation_lists: PEM or DER files that came with the evidence; never trusted by themselves.
@@ -51,14 +52,17 @@ class Expected:
     roots: Roots = PINNED_ROOTS
 
     def __post_init__(self) -> None:
-        for name, value in (("nonce", self.nonce), ("binding", self.binding)):
+        for name, value, most in (
+            ("nonce", self.nonce, MAX_NONCE_BYTES),
+            ("binding", self.binding, REPORT_DATA_BYTES),
+        ):
             if value is None:
                 continue
-            if not MIN_NONCE_BYTES <= len(value) <= REPORT_DATA_BYTES:
-                raise ExpectationError(f"a {name} has 8 to 64 bytes, got {len(value)}")
+            if len(value) > most:
+                raise ExpectationError(f"a {name} has at most {most} bytes, got {len(value)}")
             if not any(value):
                 # Zero bytes are what evidence carries when nothing was bound to it.
-                raise ExpectationError(f"a {name} of zero bytes binds nothing")
+                raise ExpectationError(f"a {name} without a byte other than zero binds nothing")
         for measurement in self.allowed_measurements or ():
             if not measurement or measurement != measurement.lower() or not _is_hex(measurement):
                 raise ExpectationError("a measurement is lower-case hex", where="allowed_measurements")

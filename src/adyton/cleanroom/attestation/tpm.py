@@ -142,10 +142,7 @@ def _chain(findings: Findings, quote: TpmEvidence, expected: Expected) -> None:
         return
     leaf = load_certificates([quote.ak_certificate])[0]
     trusted = {certificate_fingerprint(certificate) for certificate in certificates}
-    try:
-        certified = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise EvidenceFormatError("the certificate's key cannot be read") from error
+    certified = leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     if certified != quote.ak_public:
         findings.add(CheckName.CHAIN, False, "the certificate is of another key")
         return
@@ -171,10 +168,7 @@ def _anchors(files: tuple[bytes, ...]) -> tuple[dict[bytes, x509.Certificate | N
         except (ValueError, UnsupportedAlgorithm):
             certificates += load_certificates([data])
     for certificate in certificates:
-        try:
-            spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise EvidenceFormatError("a given certificate's key cannot be read") from error
+        spki = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         keys.setdefault(spki, certificate)
     return keys, certificates
 

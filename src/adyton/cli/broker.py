@@ -1,0 +1,128 @@
+"""`adyton broker`: an owner's key broker, and a look at its log."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+from adyton.cleanroom.attestation.expected import Expected
+from adyton.cleanroom.broker import ContractTerms, KeyBroker
+from adyton.cleanroom.broker_client import BrokerClient
+from adyton.cleanroom.broker_server import address_of, listen, serve
+from adyton.cleanroom.broker_store import BrokerStore
+from adyton.cleanroom.key_release import active_contracts, data_keys
+from adyton.cleanroom.party import load_party
+from adyton.cleanroom.sealed_table import load_manifest
+from adyton.cleanroom.signed_contract import load_contract
+from adyton.kernel.audit import GENESIS_HASH, verify_chain
+from adyton.kernel.clock import SystemClock, iso_utc
+from adyton.kernel.errors import BadInputError
+from adyton.kernel.ids import ContractHash
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+PASSPHRASE_VARIABLE = "ADYTON_PASSPHRASE"  # noqa: S105  # a name, not a secret
+
+
+@click.group()
+def broker() -> None:
+    """Release data keys to attested code only."""
+
+
+@broker.command("serve")
+@click.option("--key", "key_file", required=True, type=_FILE, help="The owner's NAME.key.json.")
+@click.option("--passphrase-file", type=_FILE, help=f"Otherwise {PASSPHRASE_VARIABLE} of the environment.")
+@click.option(
+    "--contract", "contracts", required=True, multiple=True, type=_FILE, help="A signed contract. Repeatable."
+)
+@click.option("--manifest", "manifests", required=True, multiple=True, type=_FILE, help="A sealed table's. Repeatable.")
+@click.option(
+    "--store",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where nonces and the log are kept (SQLite); losing it lets old evidence be replayed.",
+)
+@click.option("--listen", "address", default="http://127.0.0.1:0", show_default=True, help="Or unix:/path.")
+@click.option("--crl", "revocation_lists", multiple=True, type=_FILE, help="AMD's or Intel's lists. Repeatable.")
+@click.option("--collateral", type=_FILE, help="Intel's collateral as JSON; needs dcap-qvl.")
+@click.option(
+    "--trust", "trust_anchors", multiple=True, type=_FILE, help="A JWKS, or a TPM's key or issuer. Repeatable."
+)
+@click.option("--audience", help="The aud that Confidential Space tokens must carry.")
+def serve_command(
+    key_file: Path,
+    passphrase_file: Path | None,
+    contracts: tuple[Path, ...],
+    manifests: tuple[Path, ...],
+    store: Path,
+    address: str,
+    revocation_lists: tuple[Path, ...],
+    collateral: Path | None,
+    trust_anchors: tuple[Path, ...],
+    audience: str | None,
+) -> None:
+    """Serve one owner's broker until interrupted; prints its address on stdout.
+
+    Contract files are read again at each request: a notice that suspends or revokes a contract counts at once.
+    """
+    clock = SystemClock()
+    owner = load_party(key_file, _passphrase(passphrase_file))
+    tables = [load_manifest(path) for path in manifests]
+    for table in tables:
+        table.check_signature(owner.identity)
+
+    def active(contract_hash: ContractHash) -> ContractTerms | None:
+        return active_contracts([load_contract(path) for path in contracts], owner.name, clock)(contract_hash)
+
+    for path in contracts:
+        load_contract(path)
+    reference = Expected(
+        at_ms=0,
+        revocation_lists=tuple(path.read_bytes() for path in revocation_lists),
+        collateral=None if collateral is None else collateral.read_bytes(),
+        trust_anchors=tuple(path.read_bytes() for path in trust_anchors),
+        audience=audience,
+    )
+    memory = BrokerStore(store)
+    sock = listen(address)
+    try:
+        click.echo(address_of(sock))
+        click.echo(f"broker of {owner.name}: {len(contracts)} contracts, {len(tables)} tables", err=True)
+        serve(KeyBroker(owner.name, memory, active, data_keys(tables, owner), clock=clock, reference=reference), sock)
+    finally:
+        memory.close()
+        sock.close()
+        if address.startswith("unix:"):
+            Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+@broker.command("log")
+@click.argument("address")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+def log_command(address: str, as_json: bool) -> None:
+    """Print the log of the broker at ADDRESS, oldest first; fails if its hash chain is broken."""
+    with BrokerClient(address) as client:
+        entries = client.log()
+    newest = verify_chain(entries)
+    if as_json:
+        click.echo(json.dumps({"newest_hash": newest, "entries": [entry.as_json() for entry in entries]}, indent=2))
+        return
+    for entry in entries:
+        why = (
+            "" if entry.kind == "granted" else f"  {entry.body.get('error')} {entry.body.get('failed') or ''}".rstrip()
+        )
+        click.echo(
+            f"{iso_utc(entry.at_ms)}  {entry.kind:<8} {entry.body.get('dataset_id')} {entry.body.get('platform')}{why}"
+        )
+    click.echo(f"{len(entries)} entries, chain whole, newest {newest if newest != GENESIS_HASH else '-'}", err=True)
+
+
+def _passphrase(file: Path | None) -> bytes:
+    if file is not None:
+        return file.read_bytes().rstrip(b"\r\n")
+    value = os.environ.get(PASSPHRASE_VARIABLE)
+    if not value:
+        raise BadInputError("no passphrase", hint=f"give --passphrase-file or set {PASSPHRASE_VARIABLE}")
+    return value.encode()
