@@ -35,7 +35,7 @@ from adyton.device.auction import (
     outcome_to_bytes,
     seal_auction_input,
 )
-from adyton.device.enrolment import OPEN_ENROLMENT, Enrolment, belongs_to, https_host
+from adyton.device.enrolment import OPEN_ENROLMENT, Enrolment, belongs_to, check_package_name, https_host
 from adyton.device.errors import (
     AdTechServerError,
     DelegationError,
@@ -170,6 +170,7 @@ class Device:
 
         Raises NotAllowedError, SignalUpdateError.
         """
+        check_package_name(package)
         if self._is_refused_by_user(package):
             return
         self._enrolment.check_ad_tech(buyer, package)
@@ -211,6 +212,7 @@ class Device:
         If the user opted out or blocked the app: 1024 random bytes, as the reference device gives.
         Raises NoPublicKeyError, MalformedMessageError if the input is too large for its padding.
         """
+        check_package_name(package)
         ad_selection_id = new_ad_selection_id(self._source)
         if self._is_refused_by_user(package):
             return AdSelectionData(ad_selection_id, self._source.token(OPTED_OUT_BYTES))

@@ -15,6 +15,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -27,6 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from adyton.device.errors import DelegationError, EnrolmentFileError, NotAllowedError, UpdateUriError
 from adyton.kernel.canonical import canonical_bytes
+from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import BuyerId
 
 
@@ -89,6 +91,7 @@ class Enrolment:
 
     def check_package(self, package: str, uid: int | None) -> None:
         """Raise NotAllowedError if `package` is not the app that runs as `uid` (None: the caller is trusted)."""
+        check_package_name(package)
         app = self.apps.get(package)
         if uid is not None and (app is None or app.uid != uid):
             raise NotAllowedError("the caller's package name does not match its user id", where=package)
@@ -114,6 +117,9 @@ class Enrolment:
             )
 
 
+_PACKAGE = re.compile(r"[A-Za-z0-9_.]{1,255}")
+_URI_CHARACTERS = re.compile(r"[!-\[\]-~]+")
+_HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 OPEN_ENROLMENT = Enrolment(is_enforced=False)
 """No registry: for development and for tests of other things."""
 
@@ -136,12 +142,15 @@ def sign_token(grant: Grant, private_key: bytes) -> str:
 
 
 def https_host(uri: str) -> str:
-    """The host of an https URI, in lower case.
+    """The host of an https URI, in lower case: letters, digits, dots and hyphens.
 
-    Raises UpdateUriError with the texts of §2.1.
+    Strict, since whoever opens the URI later must not see another host in it: no user part, backslash, space or
+    character outside ASCII.   Raises UpdateUriError with the texts of §2.1.
     """
     if not uri:
         raise UpdateUriError("the URI should be specified")
+    if not _URI_CHARACTERS.fullmatch(uri):
+        raise UpdateUriError("the URI is malformed")
     try:
         parts = urlsplit(uri)
         host = parts.hostname
@@ -152,7 +161,15 @@ def https_host(uri: str) -> str:
         raise UpdateUriError("the URI should have present host")
     if parts.scheme != "https":
         raise UpdateUriError("the URI should use HTTPS")
+    if "@" in parts.netloc or not _HOST.fullmatch(host):
+        raise UpdateUriError("the URI is malformed")
     return host
+
+
+def check_package_name(package: str) -> None:
+    """Raise BadInputError unless this is letters, digits, dots and underscores, at most 255, as Android names apps."""
+    if not _PACKAGE.fullmatch(package):
+        raise BadInputError("this is not the name of an app", hint="for instance com.news")
 
 
 def belongs_to(host: str, domain: str) -> bool:
@@ -195,6 +212,9 @@ def parse_enrolment(text: bytes | str) -> Enrolment:
         AdTech(BuyerId(e.domain), e.protected_signals, _key(e.verification_key), e.acknowledgement_endpoint)
         for e in document.ad_techs
     ]
+    for kind, names in (("ad_techs", [a.domain for a in ad_techs]), ("apps", [e.package for e in document.apps])):
+        if len(set(names)) != len(names):
+            raise EnrolmentFileError("the same name appears twice", where=kind)
     apps = [App(e.package, e.uid, None if e.ad_techs is None else frozenset(e.ad_techs)) for e in document.apps]
     return Enrolment.of(ad_techs, apps)
 

@@ -404,7 +404,7 @@ class DeviceStore:
 
 
 def _signal_place(buyer: str, package: str, created_at_ms: int) -> str:
-    return f"signal|{buyer}|{package}|{created_at_ms}"
+    return f"signal|{buyer!r}|{package!r}|{created_at_ms}"
 
 
 @contextmanager

@@ -7,6 +7,7 @@ the https requests for a host to a server on this machine instead.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -118,6 +119,9 @@ class Web:
 
     def _open(self) -> httpx.AsyncClient:
         if self._client is None:
+            # These libraries log whole URLs and headers, and a reporting URL carries an egress payload.
+            for name in ("httpx", "httpcore"):
+                logging.getLogger(name).setLevel(logging.WARNING)
             timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
             self._client = httpx.AsyncClient(
                 verify=self._tls or ssl.create_default_context(),

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import json
+import logging
 import ssl
 import threading
 from collections.abc import Callable, Iterator
@@ -189,7 +190,8 @@ def in_loop(
     asyncio.run(main())
 
 
-def test_from_an_update_to_the_reports_of_a_win(ad_techs: AdTechs) -> None:
+def test_from_an_update_to_the_reports_of_a_win(ad_techs: AdTechs, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
     register = {"update_encoder": {"action": "REGISTER", "endpoint": f"https://{BUYER}/encoder.js"}}
     ad_techs.answers = {
         f"{BUYER}/signals": Answer(put(b"hello", **register)),
@@ -238,6 +240,8 @@ def test_from_an_update_to_the_reports_of_a_win(ad_techs: AdTechs) -> None:
 
     in_loop(ad_techs, steps, runs_scripts=True)
 
+    for secret in ("hello", b64(b"hello"), b"hello".hex(), "/win", "/signals"):
+        assert secret not in caplog.text
     assert [f"{s.method} {s.host}{s.path}" for s in ad_techs.seen[:2]] == [
         f"GET {BUYER}/signals",
         f"GET {BUYER}/encoder.js",

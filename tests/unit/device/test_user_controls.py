@@ -12,10 +12,11 @@ import pytest
 from adyton.device.auction import AdSelectionData, AuctionPolicy, SellerConfiguration
 from adyton.device.device import Device
 from adyton.device.encoding import REFRESH_AFTER_MS, Step, marshal_signals, may_force_encoding, parse_version
-from adyton.device.enrolment import AdTech, App, Enrolment
+from adyton.device.enrolment import AdTech, App, Enrolment, parse_enrolment
 from adyton.device.errors import (
     AuctionResultError,
     EncodingError,
+    EnrolmentFileError,
     NoPublicKeyError,
     NotAllowedError,
     UnknownSelectionError,
@@ -27,6 +28,7 @@ from adyton.device.store import EncodedPayload, Encoder
 from adyton.device.web import Web
 from adyton.kernel.chance import InsecureFixedRandom
 from adyton.kernel.clock import ManualClock
+from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import BuyerId
 from adyton.protocol.compression import gzip_compress, gzip_decompress
 from adyton.protocol.errors import MalformedMessageError
@@ -202,6 +204,49 @@ def test_an_ad_tech_must_be_enrolled_and_on_the_apps_list() -> None:
         with pytest.raises(NotAllowedError):
             device.apply_update(buyer, package, update(b"x"))
     assert [s.buyer for s in device.list_signals()] == [BUYER]
+
+
+@pytest.mark.parametrize("package", ["", "com.ñ", "a b", "a\nHost: x", "a" * 256])
+def test_what_is_no_app_name_is_refused(package: str) -> None:
+    device, _, _ = make()
+
+    with pytest.raises(BadInputError):
+        device.apply_update(BUYER, package, update(b"x"))
+    with pytest.raises(BadInputError):
+        asyncio.run(device.update_signals("https://buyer.example/", package=package))
+    with pytest.raises(BadInputError):
+        device.get_ad_selection_data("s.example", package=package)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"ad_techs": [{"domain": ""}]}',
+        '{"ad_techs": [{"domain": "a.example", "verification_key": "AAAA"}]}',
+        '{"ad_techs": [{"domain": "a.example", "other": 1}]}',
+        '{"ad_techs": [{"domain": "a.example"}, {"domain": "a.example"}]}',
+        '{"ad_techs": [], "apps": [{"package": "p", "uid": "1"}]}',
+    ],
+)
+def test_an_enrolment_file_of_another_form_is_refused(text: str) -> None:
+    with pytest.raises(EnrolmentFileError):
+        parse_enrolment(text)
+
+
+def test_an_enrolment_file_names_ad_techs_and_apps() -> None:
+    enrolment = parse_enrolment(
+        '{"ad_techs": [{"domain": "a.example"}, {"domain": "b.a.example"}],'
+        ' "apps": [{"package": "com.x", "uid": 7, "ad_techs": ["a.example"]}]}'
+    )
+
+    assert enrolment.ad_tech_of("https://x.a.example/") == "a.example"
+    assert enrolment.ad_tech_of("https://x.b.a.example:444/y") == "b.a.example"
+    assert enrolment.is_allowed("a.example", "com.x")
+    assert not enrolment.is_allowed("b.a.example", "com.x")
+    assert enrolment.is_allowed("b.a.example", "com.other")
 
 
 # ---- the encoder job
@@ -436,6 +481,8 @@ def test_chaff_is_no_winner() -> None:
         (winner(ad_render_url="https://evilbuyer.example/1"), "Invalid object of Auction Result"),
         (winner(ad_render_url="https://buyer.example.evil.com/1"), "Invalid object of Auction Result"),
         (winner(ad_render_url="https://buyer.example@evil.com/"), "Invalid object of Auction Result"),
+        (winner(ad_render_url="https://evil.com\\.buyer.example/"), "Invalid object of Auction Result"),
+        (winner(ad_render_url="https://evil.com\\@buyer.example/"), "Invalid object of Auction Result"),
         (winner(ad_render_url=""), "Invalid object of Auction Result"),
         (winner(bid=-1.0), "Invalid object of Auction Result"),
         (winner(score=-0.5), "Invalid object of Auction Result"),
