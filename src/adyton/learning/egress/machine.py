@@ -1,8 +1,8 @@
 """A small factorization machine: the fast model of the egress experiment.
 
 score = b + sum_f w[x_f] + sum_{f<g} <v[x_f], v[x_g]>   (Rendle 2010). One pass of a few hundred thousand rows takes
-under a second, so that dozens of feature sets can be compared. Trained by Adagrad, row by row, in a fixed random order: the
-same seed gives the same numbers, and feature sets are compared under common random numbers.
+under a second, so that dozens of feature sets can be compared. Trained by Adagrad, row by row, in a fixed random order:
+the same seed gives the same numbers, and feature sets are compared under common random numbers.
 
 `B` rows, `F` fields, `D` dimensions, `K` codes of all fields together.
 """

@@ -28,8 +28,9 @@ NUMBER_BINS = 24
 _CELLS_PER_OCTAVE = 4
 _SPAN_CELLS = 64
 _MS_PER_HOUR, _MS_PER_DAY = 3_600_000, 86_400_000
-_ZERO_KEY_OFFSET = 8192
-"""Larger than any |4 log2 x| of a float64, so that keys of positive numbers are positive and ascend with x."""
+_OCTAVE_OFFSET = 1100
+"""Larger than any exponent of a float64, so that the octaves of positive numbers are positive and ascend."""
+_NULL_OCTAVE = 1 << 20
 
 
 class ColumnCode(Protocol):
@@ -262,16 +263,16 @@ def _number(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, 
         noisy = finder.noisy_cells(np.bincount(cell, minlength=_SPAN_CELLS).astype(np.int64), column.name)
         weights = np.maximum(noisy, 0.0) + 1e-6
         return NumberCode(edges[:-1], edges[1:], weights, _merged(weights), public.nullable, arrow_type)
-    has_null = known.size < numbers.size
-    keys, counts = np.unique(_grid_key(known), return_counts=True)
-    # The count of nulls is one more value, so that whether nulls occur is itself found under DP.
-    counts = np.r_[counts, numbers.size - known.size] if has_null else counts
-    kept, noisy = finder.released(counts.astype(np.int64), column.name)
-    null_kept = bool(has_null and kept.size and kept[-1] == keys.size)
-    cells = kept[kept < keys.size]
-    lows, highs = _grid_bounds(keys[cells])
-    weights = noisy[: cells.size].astype(float)
-    return NumberCode(lows, highs, weights, _merged(weights), null_kept, arrow_type)
+    octaves, cell = _octave_cells(known)
+    nulls = numbers.size - known.size
+    if nulls:  # one more group, so that whether nulls occur is itself found under DP
+        octaves, cell = np.r_[octaves, np.full(nulls, _NULL_OCTAVE)], np.r_[cell, np.zeros(nulls, np.int64)]
+    groups, group_of = np.unique(octaves, return_inverse=True)
+    counts = np.bincount(group_of * _CELLS_PER_OCTAVE + cell, minlength=groups.size * _CELLS_PER_OCTAVE)
+    kept, noisy = finder.released_groups(counts.reshape(-1, _CELLS_PER_OCTAVE).astype(np.int64), column.name)
+    is_number = groups[kept] != _NULL_OCTAVE
+    lows, highs, weights = _grid_cells(groups[kept][is_number], noisy[is_number])
+    return NumberCode(lows, highs, weights, _merged(weights), not is_number.all(), arrow_type)
 
 
 def _timestamp(
@@ -305,22 +306,35 @@ def _merged(weights: Floats) -> Ints:
     return np.unique(np.floor(middle * NUMBER_BINS), return_inverse=True)[1].astype(np.int64)
 
 
-def _grid_key(numbers: Floats) -> Ints:
-    """Cells of a grid that depends on nothing: zero alone, and four cells for each doubling on both sides."""
+def _octave_cells(numbers: Floats) -> tuple[Ints, Ints]:
+    """(octave, cell 0..3 in it) of each number, on a grid that depends on nothing: int64[B] each.
+
+    Octave +-(e + offset) holds numbers of that sign with magnitude in [2^e, 2^(e + 1)); zero has octave 0 to itself.
+    """
     with np.errstate(divide="ignore"):
-        octave = np.floor(_CELLS_PER_OCTAVE * np.log2(np.abs(numbers)))
-    return np.where(numbers == 0, 0, np.sign(numbers) * (np.nan_to_num(octave, neginf=0) + _ZERO_KEY_OFFSET)).astype(
-        np.int64
-    )
+        quarter = np.floor(_CELLS_PER_OCTAVE * np.log2(np.abs(numbers)))
+    quarter = np.where(numbers == 0, 0, np.maximum(quarter, -_CELLS_PER_OCTAVE * (_OCTAVE_OFFSET - 1))).astype(np.int64)
+    octave, cell = quarter // _CELLS_PER_OCTAVE, quarter % _CELLS_PER_OCTAVE
+    signed = np.sign(numbers).astype(np.int64) * (octave + _OCTAVE_OFFSET)
+    return signed, cell
 
 
-def _grid_bounds(keys: Ints) -> tuple[Floats, Floats]:
-    """Lower and upper bound of each cell: float64[C] each, low included and high excluded."""
-    octave = np.abs(keys) - _ZERO_KEY_OFFSET
-    near, far = 2.0 ** (octave / _CELLS_PER_OCTAVE), 2.0 ** ((octave + 1) / _CELLS_PER_OCTAVE)
-    lows = np.where(keys == 0, 0.0, np.where(keys > 0, near, -far))
-    highs = np.where(keys == 0, np.nextafter(0.0, 1.0), np.where(keys > 0, far, -near))
-    return lows, highs
+def _grid_cells(octaves: Ints, noisy: Ints) -> tuple[Floats, Floats, Floats]:
+    """Lower bounds (included), upper bounds (excluded) and weights > 0 of the cells of `octaves`, ascending."""
+    zero = octaves == 0
+    quarter = (np.abs(octaves) - _OCTAVE_OFFSET)[:, None] * _CELLS_PER_OCTAVE + np.arange(_CELLS_PER_OCTAVE)
+    # The last cell of a float64 ends beyond what it can hold.
+    near, far = (np.exp2(np.minimum(q / _CELLS_PER_OCTAVE, 1023.99)) for q in (quarter, quarter + 1))
+    negative = (octaves < 0)[:, None]
+    lows, highs = np.where(negative, -far, near), np.where(negative, -near, far)
+    weights = np.maximum(noisy.astype(float), 1e-3)
+    lows, highs, weights = (array[~zero].ravel() for array in (lows, highs, weights))
+    if zero.any():
+        total = max(float(noisy[zero].sum()), 1e-3)
+        lows, highs = np.r_[lows, 0.0], np.r_[highs, np.nextafter(0.0, 1.0)]
+        weights = np.r_[weights, total]
+    order = np.argsort(lows, kind="stable")
+    return lows[order], highs[order], weights[order]
 
 
 def _indices(column: pa.ChunkedArray, values: tuple[Value, ...]) -> Ints:

@@ -89,6 +89,21 @@ class Finder:
         kept = np.flatnonzero(noisy > release_threshold(sensitivity, scale, self.delta))
         return kept, noisy[kept]
 
+    def released_groups(self, counts: Ints, purpose: str) -> tuple[Ints, Ints]:
+        """Which groups of cells may be known, and noisy counts of their cells; a group is judged by its sum.
+
+        counts: int64[G, C], every group with at least one count > 0.   Returns (int64[R], int64[R, C]).
+        The noise of a sum of C cells is that of one cell at scale sqrt(C).
+        """
+        scale = scale_for(self.sensitivity, self.rho)
+        self.spending.charge(purpose, self.sensitivity, scale, self.delta)
+        if counts.size == 0:
+            return np.zeros(0, np.int64), counts
+        noisy = self.noise.gaussian(counts, scale)
+        limit = release_threshold(self.sensitivity, scale * math.sqrt(counts.shape[1]), self.delta)
+        kept = np.flatnonzero(noisy.sum(axis=1) > limit)
+        return kept, noisy[kept]
+
     def noisy_cells(self, counts: Ints, purpose: str) -> Ints:
         """Noisy counts of public cells, int64[V], no threshold."""
         scale = scale_for(self.sensitivity, self.rho)
@@ -104,3 +119,30 @@ def release_threshold(sensitivity: int, scale: float, delta: Fraction) -> float:
     a union bound gives t = scale sqrt(2 ln(sensitivity / delta)).
     """
     return sensitivity + scale * math.sqrt(2 * math.log(sensitivity / float(delta)))
+
+
+def from_json(value: object) -> dict[str, PublicDomain]:
+    """Public domains by column: `{"tab": {"values": [0, 1]}, "price": {"edges": [0, 1, 5]}, "age": {"span": [0, 99]}}`.
+
+    Edges and spans take `"nullable": true`.   Raises SynthesisInputError saying which column is wrong.
+    """
+    if not isinstance(value, dict):
+        raise SynthesisInputError("public domains are a JSON object by column")
+    return {str(name): _domain_from_json(str(name), entry) for name, entry in value.items()}
+
+
+def _domain_from_json(name: str, entry: object) -> PublicDomain:
+    match entry:
+        case {"values": list(values), **rest} if not rest:
+            return Values(tuple(values))
+        case {"edges": list(edges), **rest} if not set(rest) - {"nullable"} and all(map(_is_number, edges)):
+            return Edges(tuple(edges), bool(rest.get("nullable")))
+        case {"span": [low, high], **rest} if not set(rest) - {"nullable"} and _is_number(low) and _is_number(high):
+            return Span(low, high, bool(rest.get("nullable")))
+    raise SynthesisInputError(
+        "a public domain is one of values, edges or span", where=name, hint='for example {"values": ["a", "b", null]}'
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

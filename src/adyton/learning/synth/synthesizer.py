@@ -147,7 +147,7 @@ def fit(
     found_delta = loss.delta * _FOUND_DELTA_SHARE if n_found else Fraction(0)
     rho = rho_for(PrivacyLoss(loss.epsilon, loss.delta - found_delta))
     spending = Spending(rho, found_delta)
-    found_rho = rho * min(Fraction(1, 5), Fraction(3, 100) * n_found)
+    found_rho = rho * min(Fraction(1, 5), Fraction(6, 100) * n_found)
     users_rho = rho / 100 if user is not None else Fraction(0)
     finder = None
     if n_found:

@@ -1,0 +1,201 @@
+"""`adyton synth`: make a synthetic table under a stated privacy loss, and measure it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from adyton.kernel.errors import BadInputError, UnavailableError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from adyton.learning.schema import TableSchema
+    from adyton.learning.synth.domains import PublicDomain
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.group()
+def synth() -> None:
+    """Synthetic tables with differential privacy: fit, sample, report."""
+
+
+@synth.command("fit")
+@click.argument("table", type=_FILE)
+@click.option("--schema", "schema_file", type=_FILE, required=True, help="JSON with a role and kind for each column.")
+@click.option("--epsilon", required=True, help="Privacy loss, exact text such as 3 or 0.5.")
+@click.option("--delta", default="1e-6", show_default=True, help="Privacy loss, exact text.")
+@click.option(
+    "--unit", type=click.Choice(["user", "row"]), default="user", show_default=True, help="What is protected."
+)
+@click.option("--max-rows-per-user", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--domains", "domains_file", type=_FILE, help="JSON with public values, edges or spans of columns.")
+@click.option("--insecure-fixed-noise", "fixed_seed", type=int, metavar="SEED", help="Repeatable. Protects nobody.")
+@click.option("-o", "--output", type=_FILE, required=True, help="Where the fitted synthesizer goes.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was spent as JSON.")
+def fit_command(
+    table: Path,
+    schema_file: Path,
+    epsilon: str,
+    delta: str,
+    unit: str,
+    max_rows_per_user: int,
+    domains_file: Path | None,
+    fixed_seed: int | None,
+    output: Path,
+    as_json: bool,
+) -> None:
+    """Fit a synthesizer to TABLE (Parquet) and print what it spent."""
+    from adyton.kernel.chance import InsecureFixedRandom, OsRandom
+    from adyton.learning.synth import store
+    from adyton.learning.synth.synthesizer import fit
+
+    model = fit(
+        _table(table),
+        _schema(schema_file),
+        loss=_loss(epsilon, delta),
+        unit=unit,
+        max_rows_per_user=max_rows_per_user,
+        domains=_domains(domains_file),
+        source=OsRandom() if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
+    )
+    _write(output, store.to_bytes(model))
+    spent = {**model.spent.as_json(), "unit": unit, "accountant": model.accountant, "secure": model.noise_is_secure}
+    if not model.noise_is_secure:
+        click.echo("warning: fixed noise protects nobody; do not release this", err=True)
+    click.echo(json.dumps(spent) if as_json else f"spent epsilon {epsilon}, delta {delta}: {model.accountant}")
+
+
+@synth.command("sample")
+@click.argument("model", type=_FILE)
+@click.option("-n", "--rows", type=click.IntRange(1), required=True, help="How many rows to make.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("-o", "--output", type=_FILE, help="Parquet file; CSV goes to stdout without it.")
+def sample_command(model: Path, rows: int, seed: int, output: Path | None) -> None:
+    """Sample a table from a fitted MODEL. Costs no further budget."""
+    import pyarrow.parquet as pq
+
+    from adyton.kernel.chance import stream
+    from adyton.learning.synth import store
+
+    fitted = store.from_bytes(_read(model))
+    made = fitted.sample(rows, stream(seed, "adyton synth sample"))
+    guarantee = {**fitted.spent.as_json(), "unit": fitted.unit, "accountant": fitted.accountant}
+    if not fitted.noise_is_secure:
+        guarantee["warning"] = "fixed noise: no guarantee"
+    if output is None:
+        _print_csv(made)
+        return
+    made = made.replace_schema_metadata({"adyton.synthetic": json.dumps({**guarantee, "seed": seed})})
+    try:
+        pq.write_table(made, output, compression="zstd")
+    except OSError as error:
+        raise UnavailableError("cannot write the table", where=str(output)) from error
+    click.echo(f"{rows} synthetic rows; {fitted.accountant}", err=True)
+
+
+@synth.command("report")
+@click.option("--synthetic", type=_FILE, required=True, help="The synthetic table (Parquet).")
+@click.option("--train", type=_FILE, required=True, help="The real rows it was made from.")
+@click.option("--holdout", type=_FILE, required=True, help="Real rows of other users, same days: the control group.")
+@click.option("--test", type=_FILE, help="Later real rows; adds utility.")
+@click.option("--schema", "schema_file", type=_FILE, required=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+@click.option("--page", type=_FILE, help="Also write a page (HTML) that says how to read the figures.")
+def report_command(
+    synthetic: Path,
+    train: Path,
+    holdout: Path,
+    test: Path | None,
+    schema_file: Path,
+    seed: int,
+    as_json: bool,
+    page: Path | None,
+) -> None:
+    """Measure a synthetic table: fidelity with its ceiling, utility, and what attacks find."""
+    from adyton.learning.synth.report import html, report, text
+
+    made = report(
+        synthetic=_table(synthetic),
+        train=_table(train),
+        holdout=_table(holdout),
+        test=None if test is None else _table(test),
+        schema=_schema(schema_file),
+        seed=seed,
+    )
+    if page is not None:
+        _write(page, html(made).encode())
+    click.echo(json.dumps(made.as_json(), indent=2) if as_json else text(made))
+
+
+def _table(path: Path) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path)
+    except FileNotFoundError as error:
+        raise BadInputError("no such file", where=str(path)) from error
+    except (pa.ArrowInvalid, OSError) as error:
+        raise BadInputError("not a Parquet table", where=str(path)) from error
+
+
+def _schema(path: Path) -> TableSchema:
+    from adyton.learning.schema import TableSchema
+
+    return TableSchema.from_json(_json(path))
+
+
+def _loss(epsilon: str, delta: str) -> Any:
+    from adyton.kernel.ledger import PrivacyLoss
+
+    try:
+        return PrivacyLoss.of(epsilon, delta)
+    except (ValueError, ZeroDivisionError) as error:
+        raise BadInputError("epsilon and delta must be exact numbers such as 3, 0.5 or 1e-6") from error
+
+
+def _domains(path: Path | None) -> dict[str, PublicDomain]:
+    if path is None:
+        return {}
+    from adyton.learning.synth.domains import from_json
+
+    return from_json(_json(path))
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(_read(path))
+    except ValueError as error:
+        raise BadInputError("not JSON", where=str(path)) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInputError("cannot read the file", where=str(path)) from error
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        path.write_bytes(data)
+    except OSError as error:
+        raise UnavailableError("cannot write the file", where=str(path)) from error
+
+
+def _print_csv(table: pa.Table) -> None:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    for name in table.column_names:
+        if pa.types.is_list(table.schema.field(name).type):
+            joined = ["^".join(map(str, cell)) for cell in table[name].to_pylist()]
+            table = table.set_column(table.column_names.index(name), name, pa.array(joined))
+    csv.write_csv(table, sys.stdout.buffer)

@@ -1,0 +1,131 @@
+"""`adyton synth fit | sample | report` as a person meets them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from adyton.cli.synth import synth
+from adyton.kernel.errors import BadInputError
+
+SCHEMA = {
+    "columns": [
+        {"name": "user", "role": "user_id", "kind": "category"},
+        {"name": "clicked", "role": "label", "kind": "binary"},
+        {"name": "age", "role": "user", "kind": "category"},
+        {"name": "price", "role": "ad", "kind": "number"},
+        {"name": "tags", "role": "sequence", "kind": "list"},
+    ]
+}
+
+
+def _rows(name: str, seed: int) -> pa.Table:
+    rng = np.random.default_rng(seed)
+    n = 3000
+    age = rng.integers(0, 4, n)
+    return pa.table(
+        {
+            "user": [f"{name}{u}" for u in rng.integers(0, 700, n).tolist()],
+            "clicked": pa.array((rng.random(n) < 0.2 + 0.15 * age).astype(np.int8)),
+            "age": [f"age{a}" for a in age.tolist()],
+            "price": np.exp(rng.normal(0, 1, n)),
+            "tags": pa.array([["a", "b"][: int(k)] for k in rng.integers(0, 3, n)]),
+        }
+    )
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name, seed in (("train", 1), ("holdout", 2), ("test", 3)):
+        pq.write_table(_rows(name, seed), tmp_path / f"{name}.parquet")
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+    return tmp_path
+
+
+def _fit(folder: Path, *more: str) -> Result:
+    arguments = ["fit", str(folder / "train.parquet"), "--schema", str(folder / "schema.json"), "--epsilon", "3"]
+    return CliRunner().invoke(synth, [*arguments, "-o", str(folder / "model"), *more])
+
+
+def test_fit_sample_and_report_from_end_to_end(folder: Path) -> None:
+    fitted = _fit(folder, "--json")
+    made = folder / "made.parquet"
+    sampled = CliRunner().invoke(synth, ["sample", str(folder / "model"), "-n", "2500", "-o", str(made)])
+    files = {name: str(folder / f"{name}.parquet") for name in ("train", "holdout", "test")}
+    arguments = ["report", "--synthetic", str(made), "--schema", str(folder / "schema.json"), "--json"]
+    reported = CliRunner().invoke(
+        synth,
+        [*arguments, *(part for name, file in files.items() for part in (f"--{name}", file)),
+         "--page", str(folder / "page.html")],
+    )  # fmt: skip
+
+    assert fitted.exit_code == sampled.exit_code == reported.exit_code == 0, reported.output
+    assert json.loads(fitted.stdout)["epsilon"] == "3"
+    table = pq.read_table(made)
+    assert table.num_rows == 2500
+    assert json.loads(table.schema.metadata[b"adyton.synthetic"])["unit"] == "user"
+    report = json.loads(reported.stdout)
+    assert report["privacy"]["user_ids_shared"] == 0
+    assert 0.7 < report["fidelity"]["synthetic"]["quality"] < report["fidelity"]["ceiling"]["quality"] <= 1
+    assert report["utility"]["auc_ratio"] > 0.8
+    assert "membership AUC" in (folder / "page.html").read_text()
+
+
+def test_the_same_seed_samples_the_same_table_and_csv_goes_to_stdout(folder: Path) -> None:
+    _fit(folder)
+    first, second, other = (
+        CliRunner().invoke(synth, ["sample", str(folder / "model"), "-n", "20", "--seed", seed]).stdout
+        for seed in ("1", "1", "2")
+    )
+
+    assert first == second != other
+    assert first.splitlines()[0] == '"user","clicked","age","price","tags"'
+    assert len(first.splitlines()) == 21
+
+
+def test_fixed_noise_warns_on_stderr_and_marks_the_table(folder: Path) -> None:
+    fitted = _fit(folder, "--insecure-fixed-noise", "7")
+    CliRunner().invoke(synth, ["sample", str(folder / "model"), "-n", "9", "-o", str(folder / "made.parquet")])
+
+    assert "protects nobody" in fitted.stderr
+    metadata = pq.read_table(folder / "made.parquet").schema.metadata
+    assert "no guarantee" in json.loads(metadata[b"adyton.synthetic"])["warning"]
+
+
+def test_public_domains_are_read_from_json(folder: Path) -> None:
+    (folder / "domains.json").write_text(json.dumps({"age": {"values": ["age0", "age1", "age2", "age3", "ageless"]}}))
+
+    assert _fit(folder, "--domains", str(folder / "domains.json")).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("schema.json", "{}"),
+        ("schema.json", "not json"),
+        ("train.parquet", "not parquet"),
+        ("domains.json", '{"age": {"range": 3}}'),
+        ("domains.json", '{"price": {"edges": ["low", "high"]}}'),
+    ],
+)
+def test_unusable_files_give_one_clear_error(folder: Path, file: str, content: str) -> None:
+    (folder / file).write_text(content)
+    more = ["--domains", str(folder / "domains.json")] if file == "domains.json" else []
+
+    assert isinstance(_fit(folder, *more).exception, BadInputError)
+
+
+def test_something_else_is_not_a_model(folder: Path) -> None:
+    for file in ("train.parquet", "schema.json"):
+        result = CliRunner().invoke(synth, ["sample", str(folder / file), "-n", "1"])
+        assert isinstance(result.exception, BadInputError)
+
+
+def test_an_inexact_epsilon_is_refused(folder: Path) -> None:
+    assert isinstance(_fit(folder, "--epsilon", "much").exception, BadInputError)
