@@ -1,0 +1,431 @@
+"""What one auction costs: a seller and two buyers as real processes on loopback, and a client that plays the device.
+
+    python bench/auction.py --seconds 20 --json out.json
+
+Each auction: a 5 kB request, two buyers, one inference call each (a 32-wide tower), 100 candidate ads x 32 dimensions
+from a store of 2,000, a dot product for each in generateBid, scoring, both reports. Printed are
+
+- auctions per second at full load and per core (CPU time of all parties' processes, the client's excluded),
+- latency at half of that load (Poisson arrivals) and time per hop, from the services' own histograms,
+- the CPU time of what cannot be left out (HPKE, scripts in V8, inference, retrieval), each measured alone in this run,
+  and the ratio of everything to it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper
+
+from adyton.auction.retrieval.store import AdRetrievalStore
+from adyton.protocol.compression import gzip_compress, gzip_decompress
+from adyton.protocol.frames import decode_client_frame, encode_client_frame
+from adyton.protocol.keys import TEST_MODE_KEY, KeyRing
+from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
+from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as ba_grpc
+from adyton.protocol.ohttp import Label, decapsulate_request, encapsulate_request
+from adyton.protocol.tee import open_request, seal_request
+
+D, N_ADS, K, FIELDS = 32, 2_000, 100, 8
+BUYERS = ("buyer1.example", "buyer2.example")
+REQUEST_BYTES = 5_000
+TICKS = os.sysconf("SC_CLK_TCK")
+
+PREPARE = (
+    """
+function prepareDataForAdRetrieval(signals, version, auctionSignals, contextualSignals) {
+  const content = [];
+  for (let i = 0; i < FIELDS; i++) content.push(String(signals[i] / 255));
+  const reply = JSON.parse(runInference(JSON.stringify({ request: [{ model_path: 'tower/1/', tensors: [{
+    tensor_name: 'x', data_type: 'FLOAT', tensor_shape: [1, FIELDS], tensor_content: content }] }] })));
+  return { user: reply.response[0].tensors[0].tensor_content };
+}
+"""
+).replace("FIELDS", str(FIELDS))
+RETRIEVAL = (
+    """
+function HandleRequest(metadata, protectedSignals) {
+  const { user } = JSON.parse(protectedSignals);
+  return runTopK(user, { k: CANDIDATES }).map(({ key, ad }) => ({ id: key, url: ad.url, e: ad.embedding }));
+}
+"""
+).replace("CANDIDATES", str(K))
+BID = """
+function generateBid(ads, auctionSignals, buyerSignals, prepared) {
+  let best = null, bestScore = -Infinity;
+  for (const ad of ads) {
+    let score = 0;
+    for (let i = 0; i < ad.e.length; i++) score += ad.e[i] * prepared.user[i];
+    if (score > bestScore) { best = ad; bestScore = score; }
+  }
+  return { bid: 1 / (1 + Math.exp(-bestScore)), render: best.url, ad: { id: best.id }, egressPayload:
+    JSON.stringify({ features: [{ name: 'unsigned-integer-feature', value: 5 }] }) };
+}
+"""
+SELLER = """
+function scoreAd(ad, bid) { return bid; }
+function reportResult(config, signals) { sendReportTo('https://seller.example/r?bid=' + signals.bid); return {}; }
+"""
+WIN = "function reportWin(a, b, c, d, e, egress) { sendReportTo('https://buyer.example/win?egress=' + egress); }"
+
+
+def tower() -> bytes:
+    rng = np.random.default_rng(1)
+    weights = rng.normal(size=(FIELDS, D)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])],
+        "tower",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, FIELDS])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, D])],
+        [helper.make_tensor("w", TensorProto.FLOAT, [FIELDS, D], weights)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 8
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+def write_files(folder: Path) -> None:
+    rng = np.random.default_rng(2)
+    for name, text in {"p.js": PREPARE, "r.js": RETRIEVAL, "b.js": BID, "s.js": SELLER, "w.js": WIN}.items():
+        (folder / name).write_text(text)
+    schema = {"cddl_version": "1.0.0", "version": 1, "features": [{"name": "unsigned-integer-feature", "size": 3}]}
+    (folder / "schema.json").write_text(json.dumps(schema))
+    (folder / "models" / "tower" / "1").mkdir(parents=True)
+    (folder / "models" / "tower" / "1" / "model.onnx").write_bytes(tower())
+    (folder / "models" / "models.json").write_text('{"model_metadata":[{"model_path":"tower/1/"}]}')
+    for buyer in BUYERS:
+        (folder / buyer).mkdir()
+        rows = ["key,logical_commit_time,mutation_type,value,value_type"]
+        for i in range(N_ADS):
+            embedding = [round(float(x), 4) for x in rng.normal(size=D) / np.sqrt(D)]
+            value = json.dumps({"url": f"https://cdn.{buyer}/{i}", "embedding": embedding}).replace('"', '""')
+            rows.append(f'ad-{i},1,UPDATE,"{value}",string')
+        (folder / buyer / "SNAPSHOT_0000000000000001.csv").write_text("\n".join(rows) + "\n")
+
+
+class Party:
+    """One process of one party, and the CPU time of its whole tree."""
+
+    def __init__(self, folder: Path, document: dict[str, object]) -> None:
+        path = folder / f"{document['name']}.json"
+        path.write_text(json.dumps(document))
+        code = "import sys; from adyton.cli.auction import auction; auction(sys.argv[1:])"
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code, "serve", "--config", str(path)], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        ready = json.loads(self.process.stdout.readline())
+        self.name = str(document["name"])
+        self.addresses = ready["processes"][self.name]
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds by program: "python" (services), "model" (inference), "deno" (scripts)."""
+        totals: dict[str, float] = {}
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
+            try:
+                stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                line = Path(f"/proc/{pid}/cmdline").read_bytes()
+            except OSError:
+                continue
+            kind = "deno" if b"deno" in line else "model" if b"model_process" in line else "services"
+            totals[kind] = totals.get(kind, 0.0) + (int(stat[11]) + int(stat[12])) / TICKS
+        return totals
+
+    def histograms(self) -> dict[str, list[tuple[float, float]]]:
+        """step -> cumulative (bucket edge in s, count)."""
+        text = urllib.request.urlopen(f"http://{self.addresses['http']}/metrics").read().decode()
+        found: dict[str, list[tuple[float, float]]] = {}
+        for line in text.splitlines():
+            if line.startswith("adyton_auction_latency_seconds_bucket"):
+                labels, value = line[line.index("{") + 1 : line.index("}")], float(line.rsplit(" ", 1)[1])
+                parts = dict(part.split("=", 1) for part in labels.split(","))
+                found.setdefault(parts["step"].strip('"'), []).append((float(parts["le"].strip('"')), value))
+        return found
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(timeout=30)
+
+
+def descendants(pid: int) -> list[int]:
+    children: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        try:
+            children += [int(child) for child in (task / "children").read_text().split()]
+        except OSError:
+            continue
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+class Client:
+    """Plays device and ad server."""
+
+    def __init__(self, stub: ba_grpc.SellerFrontEndStub) -> None:
+        self.stub = stub
+        self.n = 0
+        self.n_failed = 0
+
+    def request(self) -> tuple[ba.SelectAdRequest, object]:
+        self.n += 1
+        message = ba.ProtectedAuctionInput(publisher_name="app", generation_id=str(self.n))
+        for buyer in BUYERS:
+            data = ba.BuyerInput(protected_app_signals={"app_install_signals": os.urandom(1536)})
+            message.buyer_input[buyer] = gzip_compress(data.SerializeToString())
+        payload = message.SerializeToString()
+        frame = b"\x02" + encode_client_frame(payload, size=max(REQUEST_BYTES, len(payload) + 5))[1:]
+        ciphertext, context = encapsulate_request(TEST_MODE_KEY.public_key, frame, Label.SFE_CURRENT)
+        request = ba.SelectAdRequest(protected_auction_ciphertext=ciphertext, client_type=ba.CLIENT_TYPE_ANDROID)
+        config = request.auction_config
+        config.seller, config.seller_signals, config.auction_signals = "seller.example", "{}", "{}"
+        for buyer in BUYERS:
+            config.buyer_list.append(buyer)
+            config.per_buyer_config[buyer].buyer_signals = "{}"
+        return request, context
+
+    async def auction(self) -> float:
+        """Seconds of one auction."""
+        request, context = self.request()
+        started = time.perf_counter()
+        try:
+            response = await self.stub.SelectAd(request, timeout=20)
+        except grpc.aio.AioRpcError:
+            self.n_failed += 1
+            return time.perf_counter() - started
+        seconds = time.perf_counter() - started
+        frame = context.decapsulate_response(response.auction_result_ciphertext)  # type: ignore[attr-defined]
+        result = ba.AuctionResult.FromString(gzip_decompress(decode_client_frame(frame).payload))
+        if result.is_chaff or not result.ad_render_url:
+            self.n_failed += 1
+        return seconds
+
+    async def full_load(self, seconds: float, width: int) -> list[float]:
+        """Latencies with `width` auctions always under way."""
+        end = time.perf_counter() + seconds
+        latencies: list[float] = []
+
+        async def lane() -> None:
+            while time.perf_counter() < end:
+                latencies.append(await self.auction())
+
+        await asyncio.gather(*(lane() for _ in range(width)))
+        return latencies
+
+    async def open_load(self, seconds: float, per_second: float) -> list[float]:
+        """Latencies with Poisson arrivals, from the moment each should have started."""
+        chance, tasks, due = random.Random(3), [], time.perf_counter()
+        end = due + seconds
+
+        async def one(at: float) -> float:
+            await self.auction()
+            return time.perf_counter() - at
+
+        while due < end:
+            due += chance.expovariate(per_second)
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            tasks.append(asyncio.create_task(one(due)))
+        return list(await asyncio.gather(*tasks))
+
+
+def cpu_of(call: Callable[[], object], *, n: int = 200) -> float:
+    """CPU seconds of one call, measured over `n`."""
+    call()
+    started = time.process_time()
+    for _ in range(n):
+        call()
+    return (time.process_time() - started) / n
+
+
+def irreducible(folder: Path) -> dict[str, float]:
+    """CPU seconds for one auction of each part that cannot be left out, measured alone."""
+    ring = KeyRing.test_mode()
+    frame, reply = bytes(REQUEST_BYTES), bytes(512)
+
+    def client_hpke() -> None:
+        _, context = decapsulate_request(ring, client_body)
+        context.encapsulate_response(reply)
+
+    def buyer_hpke() -> None:
+        ciphertext, sender = seal_request(TEST_MODE_KEY.public_key, bytes(2_000))
+        _, receiver = open_request(ring, ciphertext, 64)
+        sender.open_response(receiver.seal_response(bytes(500)))
+
+    client_body, _ = encapsulate_request(TEST_MODE_KEY.public_key, frame, Label.SFE_CURRENT)
+    session = onnxruntime.InferenceSession(tower(), providers=["CPUExecutionProvider"])
+    x = np.zeros((1, FIELDS), dtype=np.float32)
+    store = AdRetrievalStore()
+    store.load_snapshot(folder / BUYERS[0] / "SNAPSHOT_0000000000000001.csv")
+    query = [0.1] * D
+    return {
+        "hpke": cpu_of(client_hpke) + 2 * cpu_of(buyer_hpke),
+        "inference": 2 * cpu_of(lambda: session.run(None, {"x": x})),
+        "retrieval": 2 * cpu_of(lambda: store.top_k(query, {"k": K})),
+        "scripts": script_cpu_s(folder),
+    }
+
+
+def script_cpu_s(folder: Path, n: int = 400) -> float:
+    """Seconds of all scripts of one auction: parse the arguments, run, print the reply, in one V8 without limits."""
+    ads = json.loads("[" + ",".join(_ad_texts(folder)) + "]")
+    calls = f"""
+const ADS = {json.dumps(json.dumps(ads))};
+const VECTOR = {json.dumps(json.dumps([0.1] * D))};
+const REPLY = JSON.stringify({{ response: [{{ tensors: [{{ tensor_content: JSON.parse(VECTOR) }}] }}] }});
+const signals = new Uint8Array(1536);
+const runInference = () => REPLY;
+const runTopK = () => JSON.parse(ADS);
+const sendReportTo = () => {{}};
+function auction() {{
+  for (let b = 0; b < 2; b++) {{
+    const prepared = JSON.stringify(prepareDataForAdRetrieval(signals, 1, {{}}, {{}}));
+    const ads = JSON.stringify(HandleRequest({{}}, prepared));
+    JSON.stringify(generateBid(JSON.parse(ads), {{}}, {{}}, JSON.parse(prepared)));
+    scoreAd({{}}, 1);
+  }}
+  reportResult({{}}, {{ bid: 1 }}); reportWin({{}}, {{}}, {{}}, {{}}, {{}}, "");
+}}
+for (let i = 0; i < 50; i++) auction();
+const from = performance.now();
+for (let i = 0; i < {n}; i++) auction();
+console.log((performance.now() - from) / 1000 / {n});
+"""
+    path = folder / "scripts_alone.js"
+    path.write_text(PREPARE + RETRIEVAL + BID + SELLER + WIN + calls)
+    from deno import find_deno_bin
+
+    done = subprocess.run([find_deno_bin(), "run", "--quiet", str(path)], capture_output=True, text=True, check=True)
+    return float(done.stdout)
+
+
+def _ad_texts(folder: Path) -> list[str]:
+    store = AdRetrievalStore()
+    store.load_snapshot(folder / BUYERS[0] / "SNAPSHOT_0000000000000001.csv")
+    found = store.top_k([0.1] * D, {"k": K})
+    return [f'{{"key":{json.dumps(ad.key)},"score":{ad.score!r},"ad":{ad.text}}}' for ad in found]
+
+
+def quantile(buckets: list[tuple[float, float]], q: float) -> float:
+    """A quantile in seconds, interpolated inside its histogram bucket."""
+    buckets = sorted(buckets)
+    target, low, below = q * buckets[-1][1], 0.0, 0.0
+    for edge, count in buckets:
+        if count >= target:
+            if edge == float("inf"):
+                return low
+            return low + (edge - low) * (target - below) / max(count - below, 1e-9)
+        low, below = edge, count
+    return low
+
+
+def milliseconds(values: list[float]) -> dict[str, float]:
+    return {f"p{q}": round(1000 * float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
+
+
+async def measure(seconds: float, width: int, folder: Path) -> dict[str, object]:
+    write_files(folder)
+    sandbox = {"spares": 0, "workers_per_udf": 2}
+    base = {"test_mode": True, "http_listen": "127.0.0.1:0", "sandbox": sandbox}
+    parties: list[Party] = []
+    try:
+        for buyer in BUYERS:
+            bidding = {
+                "generate_bid": str(folder / "b.js"),
+                "prepare_data": str(folder / "p.js"),
+                "egress_schema": str(folder / "schema.json"),
+                "limited_egress_bits": 3,
+            }
+            document = {
+                **base,
+                "name": buyer,
+                "buyer_front_end": {},
+                "bidding": bidding,
+                "key_value": {"snapshot": str(folder / buyer), "udf": str(folder / "r.js")},
+                "inference": {"models": str(folder / "models")},
+            }
+            parties.append(Party(folder, document))
+        fronts = {party.name: party.addresses["grpc"] for party in parties}
+        seller = {
+            **base,
+            "name": "seller.example",
+            "seller_front_end": {
+                "seller_domain": "seller.example",
+                "buyers": fronts,
+                "uses_scoring_signals": False,
+                "enable_chaffing": True,
+            },
+            "auction": {
+                "score_ad": str(folder / "s.js"),
+                "report_win": {buyer: str(folder / "w.js") for buyer in BUYERS},
+            },
+        }
+        parties.append(Party(folder, seller))
+        async with grpc.aio.insecure_channel(parties[-1].addresses["grpc"]) as channel:
+            client = Client(ba_grpc.SellerFrontEndStub(channel))
+            await client.full_load(3, width)
+            before = [party.cpu_s() for party in parties]
+            started, n = time.perf_counter(), client.n
+            latencies = await client.full_load(seconds, width)
+            wall_s, n_auctions = time.perf_counter() - started, client.n - n
+            after = [party.cpu_s() for party in parties]
+            per_second = n_auctions / wall_s
+            half = await client.open_load(seconds, per_second / 2)
+        hops = {
+            f"{party.name}: {step}": {f"p{q}": round(1000 * quantile(b, q / 100), 2) for q in (50, 95, 99)}
+            for party in parties
+            for step, b in party.histograms().items()
+        }
+    finally:
+        for party in parties:
+            party.stop()
+    cpu_ms: dict[str, float] = {}
+    for old, new in zip(before, after, strict=True):
+        for kind, value in new.items():
+            cpu_ms[kind] = cpu_ms.get(kind, 0.0) + 1000 * (value - old.get(kind, 0.0)) / n_auctions
+    total_ms = sum(cpu_ms.values())
+    alone_ms = {name: 1000 * value for name, value in irreducible(folder).items()}
+    return {
+        "auctions": n_auctions,
+        "failed": client.n_failed,
+        "auctions_per_second": round(per_second, 1),
+        "auctions_per_cpu_second": round(1000 / total_ms, 1),
+        "cpu_ms_per_auction": {kind: round(value, 2) for kind, value in cpu_ms.items()},
+        "irreducible_cpu_ms_per_auction": {name: round(value, 3) for name, value in alone_ms.items()},
+        "ratio": round(total_ms / sum(alone_ms.values()), 2),
+        "latency_full_load_ms": milliseconds(latencies),
+        "latency_half_load_ms": milliseconds(half),
+        "hops_ms": hops,
+        "cores": os.cpu_count(),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=20, help="length of each of the two phases")
+    parser.add_argument("--width", type=int, default=4, help="auctions under way at full load")
+    parser.add_argument("--json", type=Path, help="also write the result to this file")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="adyton-bench-") as folder:
+        result = asyncio.run(measure(options.seconds, options.width, Path(folder)))
+    text = json.dumps(result, indent=1)
+    if options.json is not None:
+        options.json.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
