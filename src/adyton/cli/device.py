@@ -15,11 +15,10 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
-import grpc
-from google.protobuf import json_format
 from rich.console import Console
 from rich.table import Table
 
+from adyton.cli.ad_server import select_ad
 from adyton.device.auction import AdSelectionOutcome, AuctionPolicy
 from adyton.device.device import Device
 from adyton.device.enrolment import OPEN_ENROLMENT, parse_enrolment
@@ -29,16 +28,13 @@ from adyton.device.runtime import SandboxEncoder
 from adyton.device.vault import load_device_key
 from adyton.device.web import Web
 from adyton.kernel.clock import iso_utc
-from adyton.kernel.errors import BadInputError, PeerError, UnavailableError
+from adyton.kernel.errors import BadInputError, PeerError
 from adyton.protocol.keys import TEST_MODE_KEY, PublicKey, parse_public_key_list
-from adyton.protocol.messages import bidding_auction_servers_pb2 as messages
-from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as services
 from adyton.protocol.ohttp import Label
 from adyton.sandbox.pool import SandboxPool
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _T = TypeVar("_T")
 
 
@@ -207,7 +203,7 @@ def select(
         if sfe is None or config_path is None:
             ciphertext = base64.b64encode(asked.data).decode()
             return {"ad_selection_id": asked.ad_selection_id, "protected_auction_ciphertext": ciphertext}
-        answer = await _select_ad(sfe, asked.data, config_path)
+        answer = await select_ad(sfe, asked.data, config_path)
         return _outcome_json(opened.persist_ad_selection_result(asked.ad_selection_id, answer))
 
     policy = AuctionPolicy(label=Label.SFE_LEGACY if legacy else Label.SFE_CURRENT)
@@ -364,32 +360,6 @@ def _with_device(
                 opened.close()
 
     return asyncio.run(run())
-
-
-async def _select_ad(address: str, ciphertext: bytes, config_path: Path) -> bytes:
-    try:
-        config = json_format.Parse(config_path.read_bytes(), messages.AuctionConfig())
-    except json_format.ParseError as error:
-        raise BadInputError("this is not an AuctionConfig in proto3 JSON", where=str(config_path)) from error
-    request = messages.SelectAdRequest(
-        auction_config=config, client_type=messages.CLIENT_TYPE_ANDROID, protected_auction_ciphertext=ciphertext
-    )
-    is_local = address.rpartition(":")[0] in _LOOPBACK
-    channel = (
-        grpc.aio.insecure_channel(address)
-        if is_local
-        else grpc.aio.secure_channel(address, grpc.ssl_channel_credentials())
-    )
-    async with channel:
-        try:
-            stub = services.SellerFrontEndStub(channel)  # type: ignore[no-untyped-call]
-            response = await stub.SelectAd(request, timeout=60)
-        except grpc.aio.AioRpcError as error:
-            text = f"the seller front end answered {error.code().name}: {error.details()}"
-            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise UnavailableError(text, where=address) from error
-            raise PeerError(text, where=address) from error
-    return bytes(response.auction_result_ciphertext)
 
 
 def _outcome_json(outcome: AdSelectionOutcome) -> dict[str, object]:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from adyton.device.enrolment import belongs_to, https_host
 from adyton.device.errors import AuctionResultError, DeviceStoreError, UpdateUriError
-from adyton.device.store import EncodedPayload
+from adyton.device.records import EncodedPayload
 from adyton.kernel.chance import RandomSource, randbelow
 from adyton.kernel.ids import AdSelectionId
 from adyton.protocol.compression import gzip_compress, gzip_decompress

@@ -8,12 +8,11 @@
         outcome = device.persist_ad_selection_result(asked.ad_selection_id, response_bytes)
         await device.report_impression(outcome.ad_selection_id)
 
-Cheap enough for hundreds in one process: `web`, `runtime`, `enrolment` and `clock` are shared. Not for several threads.
+One class, since an SDK sees one object. Cheap enough for hundreds in one process: `web`, `runtime`, `enrolment` and `clock` are shared. Not for several threads.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -35,6 +34,7 @@ from adyton.device.auction import (
     outcome_to_bytes,
     seal_auction_input,
 )
+from adyton.device.delegation import PACKAGE_HEADER, ask_acknowledgement
 from adyton.device.enrolment import OPEN_ENROLMENT, Enrolment, belongs_to, check_package_name, https_host
 from adyton.device.errors import (
     AdTechServerError,
@@ -45,10 +45,11 @@ from adyton.device.errors import (
 )
 from adyton.device.job import EncodingJob, EncodingOutcome
 from adyton.device.public_keys import PublicKeyCache
+from adyton.device.records import AppUse, SignalFacts
 from adyton.device.reporting import MAX_EVENT_BYTES, Destination, ReportOutcome, send_event, send_impression
 from adyton.device.runtime import EncoderRuntime
 from adyton.device.signals import TIME_TO_LIVE_MS, apply_update, is_expired
-from adyton.device.store import AppUse, DeviceStore, SignalFacts
+from adyton.device.store import DeviceStore
 from adyton.device.vault import DEVICE_KEY_BYTES, Vault
 from adyton.device.web import Web
 from adyton.kernel.chance import OsRandom, RandomSource
@@ -57,7 +58,6 @@ from adyton.kernel.ids import AdSelectionId, BuyerId
 from adyton.protocol.keys import PublicKey
 from adyton.protocol.signal_updates import MAX_UPDATE_BYTES, SignalUpdate, parse_update
 
-PACKAGE_HEADER = "X-PROTECTED-SIGNALS-PACKAGE"
 MIN_UPDATE_INTERVAL_S = 1.0
 SELECTION_LIFETIME_MS = 24 * 3_600_000
 """How long a selection can still be completed and reported: our choice, the spec names none."""
@@ -159,7 +159,12 @@ class Device:
         reply = await self._web.get(update_uri, max_bytes=MAX_UPDATE_BYTES, headers={PACKAGE_HEADER: package})
         update = parse_update(reply.body)
         if not belongs_to(host, owner):
-            await self._acknowledge(owner, host, package, reply.body, verification_token or "")
+            endpoint = self._enrolment.acknowledgement_endpoint(owner)
+            if endpoint is not None:
+                token = verification_token or ""
+                await ask_acknowledgement(
+                    endpoint, self._web, token=token, partner=host, package=package, update=reply.body
+                )
         await self._apply(owner, update, package)
 
     fetch_signal_updates = update_signals
@@ -367,20 +372,6 @@ class Device:
             now_ms = self._clock.now_ms()
             self._enrolment.check_delegation(token, buyer=owner, partner=host, package=package, now_ms=now_ms)
         return owner
-
-    async def _acknowledge(self, owner: BuyerId, partner: str, package: str, body: bytes, token: str) -> None:
-        ad_tech = self._enrolment.ad_techs.get(owner)
-        if ad_tech is None or ad_tech.acknowledgement_endpoint is None:
-            return
-        headers = {
-            PACKAGE_HEADER: package,
-            "X-PROTECTED-SIGNALS-PARTNER": partner,
-            "X-PROTECTED-SIGNALS-DIGEST": hashlib.sha256(body).hexdigest(),
-        }
-        try:
-            await self._web.post(ad_tech.acknowledgement_endpoint, token.encode(), max_bytes=1024, headers=headers)
-        except AdTechServerError as error:
-            raise DelegationError("the ad tech did not acknowledge its partner's update", where=owner) from error
 
     async def _apply(self, buyer: BuyerId, update: SignalUpdate, package: str) -> None:
         if self._is_refused_by_user(package):

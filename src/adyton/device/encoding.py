@@ -9,8 +9,8 @@ import json
 from collections.abc import Sequence
 from enum import Enum
 
+from adyton.device.records import EncodedPayload, Encoder
 from adyton.device.signals import Signal
-from adyton.device.store import EncodedPayload, Encoder
 
 JOB_PERIOD_MS = 3_600_000
 SCRIPT_TIMEOUT_MS = 5_000

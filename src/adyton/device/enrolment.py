@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,12 +21,11 @@ from types import MappingProxyType
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from adyton.device.delegation import open_token
 from adyton.device.errors import DelegationError, EnrolmentFileError, NotAllowedError, UpdateUriError
-from adyton.kernel.canonical import canonical_bytes
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import BuyerId
 
@@ -89,6 +87,11 @@ class Enrolment:
         app = self.apps.get(package)
         return app is None or app.ad_techs is None or buyer in app.ad_techs
 
+    def acknowledgement_endpoint(self, buyer: str) -> str | None:
+        """Where an ad tech wants to be asked about its partners' updates; None if it does not."""
+        ad_tech = self.ad_techs.get(buyer)
+        return None if ad_tech is None else ad_tech.acknowledgement_endpoint
+
     def check_package(self, package: str, uid: int | None) -> None:
         """Raise NotAllowedError if `package` is not the app that runs as `uid` (None: the caller is trusted)."""
         check_package_name(package)
@@ -108,7 +111,7 @@ class Enrolment:
         ad_tech = self.ad_techs.get(buyer)
         if ad_tech is None or ad_tech.verification_key is None:
             raise DelegationError("the ad tech delegates to nobody", where=buyer)
-        grant = _open_token(token, ad_tech.verification_key)
+        grant = open_token(token, ad_tech.verification_key)
         if grant.ad_tech != buyer or grant.package != package or not belongs_to(partner, grant.partner):
             raise DelegationError("the verification token is for another ad tech, partner or app", where=buyer)
         if now_ms > grant.not_after_ms:
@@ -122,23 +125,6 @@ _URI_CHARACTERS = re.compile(r"[!-\[\]-~]+")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 OPEN_ENROLMENT = Enrolment(is_enforced=False)
 """No registry: for development and for tests of other things."""
-
-
-@dataclass(frozen=True)
-class Grant:
-    """What a verification token says."""
-
-    ad_tech: str
-    partner: str
-    package: str
-    not_after_ms: int
-
-
-def sign_token(grant: Grant, private_key: bytes) -> str:
-    """A verification token: base64url of the claims' canonical JSON, a dot, base64url of the Ed25519 signature."""
-    claims = canonical_bytes(vars(grant))
-    signature = Ed25519PrivateKey.from_private_bytes(private_key).sign(claims)
-    return ".".join(base64.urlsafe_b64encode(part).decode() for part in (claims, signature))
 
 
 def https_host(uri: str) -> str:
@@ -228,18 +214,3 @@ def _key(text: str | None) -> bytes | None:
     except (binascii.Error, ValueError) as error:
         raise EnrolmentFileError("verification_key must be the base64 of an Ed25519 public key") from error
     return key
-
-
-def _open_token(token: str, verification_key: bytes) -> Grant:
-    try:
-        claims, signature = (base64.urlsafe_b64decode(part) for part in token.split("."))
-        Ed25519PublicKey.from_public_bytes(verification_key).verify(signature, claims)
-        tree = json.loads(claims)
-        grant = Grant(tree["ad_tech"], tree["partner"], tree["package"], tree["not_after_ms"])
-    except (InvalidSignature, ValueError, KeyError, TypeError) as error:
-        raise DelegationError("the verification token is not signed by the ad tech") from error
-    if not isinstance(grant.not_after_ms, int) or not all(
-        isinstance(text, str) and text for text in (grant.ad_tech, grant.partner, grant.package)
-    ):
-        raise DelegationError("the verification token is malformed")
-    return grant

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from adyton.device import encoding
 from adyton.device.encoding import Step
 from adyton.device.errors import AdTechServerError, EncodingError
+from adyton.device.records import EncodedPayload, Encoder
 from adyton.device.runtime import EncoderRuntime
-from adyton.device.store import DeviceStore, EncodedPayload, Encoder
+from adyton.device.store import DeviceStore
 from adyton.device.web import Web
 from adyton.kernel.clock import Clock
 from adyton.kernel.errors import RefusedError, UnavailableError

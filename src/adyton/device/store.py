@@ -11,10 +11,10 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from adyton.device.errors import DeviceStoreError
+from adyton.device.records import AppUse, EncodedPayload, Encoder, SignalFacts
 from adyton.device.signals import Change, Signal
 from adyton.device.vault import Vault
 from adyton.kernel.ids import BuyerId
@@ -40,56 +40,6 @@ CREATE TABLE selection (
     ad_selection_id INTEGER PRIMARY KEY, created_at_ms INTEGER NOT NULL, sealed_context BLOB, sealed_result BLOB,
     n_beacons INTEGER NOT NULL DEFAULT 0);
 """
-
-
-@dataclass(frozen=True)
-class SignalFacts:
-    """What may be shown of a signal: whose, since when, how large."""
-
-    buyer: BuyerId
-    package: str
-    created_at_ms: int
-    size_bytes: int
-
-
-@dataclass(frozen=True)
-class AppUse:
-    """An app that holds signals."""
-
-    package: str
-    signals: int
-    size_bytes: int
-    blocked: bool
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """A buyer's registered encoding script. `code` is None until the first download.
-
-    version: from the header `X_ENCODER_VERSION`.   revision: counts downloads that changed the script.
-    failures: in a row, of this revision.
-    """
-
-    buyer: BuyerId
-    endpoint: str
-    code: str | None = field(repr=False)
-    version: int
-    downloaded_at_ms: int | None
-    registered_at_ms: int
-    failures: int
-    revision: int
-
-
-@dataclass(frozen=True)
-class EncodedPayload:
-    """The bytes that travel in the auction, and what they were made from."""
-
-    buyer: BuyerId
-    data: bytes = field(repr=False)
-    version: int
-    created_at_ms: int
-    signal_revision: int
-    encoder_revision: int
 
 
 class DeviceStore:

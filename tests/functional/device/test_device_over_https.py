@@ -23,9 +23,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from adyton.device.delegation import Grant, sign_token
 from adyton.device.device import Device
 from adyton.device.encoding import REFRESH_AFTER_MS, Step
-from adyton.device.enrolment import AdTech, App, Enrolment, Grant, sign_token
+from adyton.device.enrolment import AdTech, App, Enrolment
 from adyton.device.errors import (
     AdTechServerError,
     DelegationError,

@@ -12,8 +12,9 @@ import pytest
 
 from adyton.device.device import Device
 from adyton.device.errors import DeviceStoreError
+from adyton.device.records import EncodedPayload
 from adyton.device.signals import Change, Signal
-from adyton.device.store import DeviceStore, EncodedPayload
+from adyton.device.store import DeviceStore
 from adyton.device.vault import Vault, load_device_key
 from adyton.device.web import Web
 from adyton.kernel.chance import InsecureFixedRandom

@@ -21,10 +21,10 @@ from adyton.device.errors import (
     NotAllowedError,
     UnknownSelectionError,
 )
+from adyton.device.records import EncodedPayload, Encoder
 from adyton.device.runtime import checked_payload
 from adyton.device.schedule import run_hourly
 from adyton.device.signals import TIME_TO_LIVE_MS, Signal
-from adyton.device.store import EncodedPayload, Encoder
 from adyton.device.web import Web
 from adyton.kernel.chance import InsecureFixedRandom
 from adyton.kernel.clock import ManualClock
