@@ -1,0 +1,64 @@
+"""The audit must pass the real synthesizer and catch broken ones; otherwise it audits nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from adyton.kernel.chance import InsecureFixedRandom, OsRandom
+from adyton.kernel.ledger import PrivacyLoss
+from adyton.learning.synth import label_tree, synthesizer
+from adyton.learning.synth.audit import audit, epsilon_low
+from adyton.learning.synth.errors import SynthesisInputError
+
+LOSS = PrivacyLoss.of(1, "1e-7")
+
+
+class NoNoise:
+    """A source whose every draw is the middle one: all noise is zero."""
+
+    is_secure = False
+
+    def token(self, n_bytes: int) -> bytes:
+        return (b"\x00" * 7 + b"\x80") * (n_bytes // 8)
+
+
+def test_the_synthesizer_keeps_its_claim_and_the_audit_sees_something() -> None:
+    """A bound above zero shows that the auditor has teeth; a bound above the claim would be a leak."""
+    found = [audit(PrivacyLoss.of(4, "1e-7"), source=OsRandom(), seed=seed) for seed in range(3)]
+
+    assert not any(result.refutes_the_claim for result in found)
+    assert max(result.epsilon_low for result in found) > 0.3
+
+
+def test_noise_left_out_is_caught() -> None:
+    result = audit(LOSS, source=NoNoise(), seed=1)
+
+    assert result.refutes_the_claim
+    assert result.right == result.guesses
+
+
+def test_contribution_bounding_left_out_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synthesizer, "bounded_rows", lambda user, max_rows, keys: np.arange(user.size))
+
+    assert audit(LOSS, source=InsecureFixedRandom(1), seed=1).refutes_the_claim
+
+
+def test_a_budget_spent_many_times_over_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger says epsilon 1 while the noise is a sixth of what that needs."""
+    honest = label_tree.scale_for
+    monkeypatch.setattr(label_tree, "scale_for", lambda sensitivity, rho: honest(sensitivity, rho) / 6)
+    monkeypatch.setattr(synthesizer.Spending, "charge", lambda *_, **__: None)
+
+    assert audit(LOSS, source=InsecureFixedRandom(1), seed=1).refutes_the_claim
+
+
+def test_the_bound_of_hand_checked_counts() -> None:
+    assert epsilon_low(50, 100, 100, 0.0, 0.95) == 0
+    assert epsilon_low(100, 100, 100, 0.0, 0.95) == pytest.approx(np.log(0.05**0.01 / (1 - 0.05**0.01)), rel=1e-6)
+    assert epsilon_low(90, 100, 100, 0.0, 0.95) > epsilon_low(80, 100, 100, 0.0, 0.95)
+
+
+def test_too_few_canaries_are_refused() -> None:
+    with pytest.raises(SynthesisInputError):
+        audit(LOSS, source=OsRandom(), seed=0, canaries=5)
