@@ -8,7 +8,8 @@
         outcome = device.persist_ad_selection_result(asked.ad_selection_id, response_bytes)
         await device.report_impression(outcome.ad_selection_id)
 
-One class, since an SDK sees one object. Cheap enough for hundreds in one process: `web`, `runtime`, `enrolment` and `clock` are shared. Not for several threads.
+One class, since an SDK sees one object. Cheap enough for hundreds in one process, which share `web`, `runtime`,
+`enrolment` and `clock`. Not for several threads.
 """
 
 from __future__ import annotations
