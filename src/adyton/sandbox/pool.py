@@ -202,7 +202,7 @@ class SandboxPool:
         finally:
             self._release(lane, worker)
         self._health.pop(handle.owner, None)
-        return [_outcome(handle, answer) for answer in answers]
+        return [outcome_of(handle, answer) for answer in answers]
 
     async def close(self) -> None:
         """Kill and reap every process. The pool cannot be used afterwards."""
@@ -370,7 +370,8 @@ def _argument(value: UdfArgument) -> tuple[str, bytes]:
     return "j", value
 
 
-def _outcome(handle: UdfHandle, answer: Answer) -> UdfResult | UdfThrewError | UdfOutputError:
+def outcome_of(handle: UdfHandle, answer: Answer) -> UdfResult | UdfThrewError | UdfOutputError:
+    """What a checked answer means for the caller; the JSON inside it is checked here."""
     where = handle.label
     if answer.status == "L":
         return UdfOutputError("the returned value is too large", where=where)

@@ -105,8 +105,8 @@ class UdfHandle:
 class SandboxLimits:
     """What one worker and one call may use.
 
-    heap_mb: V8 heap.   data_mb: RLIMIT_DATA, which also bounds ArrayBuffers (V8 keeps them outside its heap). The engine
-    itself takes about 560 of it.
+    heap_mb: V8 heap.   data_mb: RLIMIT_DATA, which also bounds ArrayBuffers, since V8 keeps them outside its heap; the
+    engine itself takes about 560 of it.
     cpu_s: RLIMIT_CPU over a worker's life.   requests_per_worker: after so many the process is replaced (1 = a new
     process for each request: the strongest isolation, at 50 to 100 ms each).   hook_bytes: texts and answers of host
     functions of one call together.   workers_per_udf, workers: processes for one script, and in all.

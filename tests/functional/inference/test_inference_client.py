@@ -165,8 +165,9 @@ def test_a_closed_client_says_so() -> None:
 def test_a_script_predicts_through_the_hook() -> None:
     code = """
         function generateBid(x) {
-          const reply = JSON.parse(runInference(JSON.stringify({request: [{model_path: JSON.parse(getModelPaths())[0],
-            tensors: [{tensor_name: "x", data_type: "FLOAT", tensor_shape: [1, 2], tensor_content: x.map(String)}]}]})));
+          const tensor = {tensor_name: "x", data_type: "FLOAT", tensor_shape: [1, 2], tensor_content: x.map(String)};
+          const request = {request: [{model_path: JSON.parse(getModelPaths())[0], tensors: [tensor]}]};
+          const reply = JSON.parse(runInference(JSON.stringify(request)));
           return { bid: reply.response[0].tensors[0].tensor_content[1] };
         }
     """

@@ -120,8 +120,9 @@ def test_no_state_survives_between_requests() -> None:
                   if (made("return globalThis")() !== globalThis) found.push("foreign frame");
                 } catch (error) {}
               }
-              try { if (site.constructor.constructor("return globalThis")() !== globalThis) found.push("foreign site"); }
-              catch (error) {}
+              try {
+                if (site.constructor.constructor("return globalThis")() !== globalThis) found.push("foreign site");
+              } catch (error) {}
             }
             return "";
           };

@@ -160,7 +160,8 @@ def _integer(value: object) -> int:
 
 def _write_csv(path: Path, records: Sequence[StoreRecord | UdfRecord]) -> int:
     with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
+        # A bare carriage return would otherwise end a row when it is read.
+        writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(_UDF_COLUMNS if _holds_udfs(records) else _RECORD_COLUMNS)
         for record in records:
             if isinstance(record, UdfRecord):

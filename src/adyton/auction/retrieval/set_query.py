@@ -14,14 +14,15 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from adyton.auction.retrieval.errors import SetQueryError
 from adyton.auction.retrieval.key_values import UIntArray
 
-MAX_QUERY_CHARACTERS = 256 * 1024
+# Scripts are hostile, and queries are read on the event loop.
+MAX_QUERY_CHARACTERS = 32 * 1024
 MAX_DEPTH = 64
 
 _TOKEN = re.compile(r'\s*(?:(?P<name>[a-zA-Z0-9_:.]+)|"(?P<quoted>[^"]*)"|(?P<sign>[|&\-(),]))')
@@ -134,8 +135,7 @@ def _evaluate(
     return result
 
 
-@dataclass(frozen=True)
-class _Token:
+class _Token(NamedTuple):
     """kind: "name", "quoted", "sign" or "end"."""
 
     kind: str

@@ -11,10 +11,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import faiss
 import numpy as np
+import numpy.typing as npt
 
 from adyton.auction.retrieval.ad_table import (
     Ad,
@@ -32,6 +33,8 @@ _PROBES = 32
 _TRAINING_ROWS_PER_LIST = 64
 # Under about this many candidates, scoring all of them is faster than visiting lists, and exact.
 _EXACT_BELOW = 20_000
+_RECENT_FILTERS = 64
+_Kept = TypeVar("_Kept")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class ExactEngine:
 
     def __init__(self, table: AdTable, partition_by: Sequence[str] = DEFAULT_PARTITIONS) -> None:
         self.table = table
+        self._masks: _Recent[BoolArray] = _Recent()
         self._partition_by = [name for name in partition_by if table.codes(name) is not None]
         columns = [
             codes.astype(np.int64) + 1 for name in self._partition_by if (codes := table.codes(name)) is not None
@@ -87,7 +91,7 @@ class ExactEngine:
 
     def top_k(self, query: FloatMatrix, conditions: Sequence[Condition], k: int) -> Neighbours:
         spans, remaining = self._spans(conditions)
-        mask = self.table.mask(remaining)
+        mask = self._sorted_mask(tuple(remaining))
         rows_parts: list[IntArray] = []
         score_parts: list[FloatMatrix] = []
         for start, end in spans:
@@ -95,7 +99,7 @@ class ExactEngine:
             if mask is None:
                 scores = self._vectors[start:end] @ query
             else:
-                kept = np.flatnonzero(mask[rows])
+                kept = np.flatnonzero(mask[start:end])
                 rows = rows[kept]
                 # Gathering rows costs more than scoring the whole slice once about a third of it is wanted.
                 if 3 * len(kept) > end - start:
@@ -108,6 +112,18 @@ class ExactEngine:
         if not rows_parts:
             return Neighbours(np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32))
         return _best(np.concatenate(rows_parts), np.concatenate(score_parts), k)
+
+    def _sorted_mask(self, conditions: tuple[Condition, ...]) -> BoolArray | None:
+        """The filter in the order of `_vectors`; kept, since requests repeat their filters and tables never change."""
+        if not conditions:
+            return None
+        found = self._masks.get(conditions)
+        if found is None:
+            mask = self.table.mask(conditions)
+            assert mask is not None, "there is at least one condition"
+            found = mask[self._order]
+            self._masks.put(conditions, found)
+        return found
 
     def _spans(self, conditions: Sequence[Condition]) -> tuple[list[tuple[int, int]], list[Condition]]:
         """Slices that can hold matches, and the conditions that slices do not settle."""
@@ -138,6 +154,7 @@ class ExactEngine:
 class ApproximateEngine:
     """faiss IVF-Flat over the whole table; the filter is a bitmap that the search consults.
 
+    n_probes: lists visited by a search, may be changed at any time; more find more and take longer.
     Falls back to `exact` when few ads pass the filter, where an inverted file would miss most of them.
     """
 
@@ -146,7 +163,8 @@ class ApproximateEngine:
     ) -> None:
         self.table = table
         self._exact = exact
-        self._n_probes = n_probes
+        self.n_probes = n_probes
+        self._bitmaps: _Recent[_Allowed] = _Recent()
         n_lists = n_lists or max(1, min(4096, int(np.sqrt(len(table)))))
         quantizer = faiss.IndexFlatIP(table.dimensions)
         self._index = faiss.IndexIVFFlat(quantizer, table.dimensions, n_lists, faiss.METRIC_INNER_PRODUCT)
@@ -156,23 +174,50 @@ class ApproximateEngine:
         self._index.add(table.embeddings)
 
     def top_k(self, query: FloatMatrix, conditions: Sequence[Condition], k: int) -> Neighbours:
-        mask = self.table.mask(conditions)
-        n_candidates = len(self.table) if mask is None else int(np.count_nonzero(mask))
+        allowed = self._allowed(tuple(conditions))
+        n_candidates = len(self.table) if allowed is None else allowed.n_rows
         if k == 0 or n_candidates <= max(_EXACT_BELOW, 4 * k):
             return self._exact.top_k(query, conditions, k)
-        selector, _bitmap = _selector(mask)
-        parameters = faiss.SearchParametersIVF(nprobe=self._n_probes, sel=selector)  # type: ignore[call-arg]
+        # The bitmap must outlive the search, since faiss keeps only its address: `allowed` holds it.
+        selector = None if allowed is None else faiss.IDSelectorBitmap(len(self.table), faiss.swig_ptr(allowed.bitmap))
+        parameters = faiss.SearchParametersIVF(nprobe=self.n_probes, sel=selector)  # type: ignore[call-arg]
         scores, rows = self._index.search(query.reshape(1, -1), k, params=parameters)
         found = rows[0] >= 0
         return _best(rows[0][found], scores[0][found], k)
 
+    def _allowed(self, conditions: tuple[Condition, ...]) -> _Allowed | None:
+        if not conditions:
+            return None
+        found = self._bitmaps.get(conditions)
+        if found is None:
+            mask = self.table.mask(conditions)
+            assert mask is not None, "there is at least one condition"
+            found = _Allowed(int(np.count_nonzero(mask)), np.packbits(mask, bitorder="little"))
+            self._bitmaps.put(conditions, found)
+        return found
 
-def _selector(mask: BoolArray | None) -> tuple[object, object]:
-    if mask is None:
-        return None, None
-    # The bitmap must outlive the search, since faiss keeps only its address.
-    bitmap = np.packbits(mask, bitorder="little")
-    return faiss.IDSelectorBitmap(len(mask), faiss.swig_ptr(bitmap)), bitmap
+
+@dataclass(frozen=True)
+class _Allowed:
+    """Rows that pass a filter: how many, and uint8[N / 8] with one bit for each row."""
+
+    n_rows: int
+    bitmap: npt.NDArray[np.uint8]
+
+
+class _Recent(Generic[_Kept]):
+    """The last few filters' results. Keyed by text, since 1 and True are equal in Python but not in a filter."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+
+    def get(self, conditions: tuple[Condition, ...]) -> _Kept | None:
+        return self._kept.get(repr(conditions))
+
+    def put(self, conditions: tuple[Condition, ...], value: _Kept) -> None:
+        while len(self._kept) >= _RECENT_FILTERS:
+            self._kept.pop(next(iter(self._kept)), None)
+        self._kept[repr(conditions)] = value
 
 
 def _best(rows: IntArray, scores: FloatMatrix, k: int) -> Neighbours:
