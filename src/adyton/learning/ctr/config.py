@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 
 from adyton.learning.errors import ModelError
 from adyton.learning.metrics import Metric
+
+
+class Schedule(Enum):
+    """How the learning rate goes on."""
+
+    CONSTANT = "constant"
+    LINEAR = "linear"
+    """Straight to zero at the end of the last epoch."""
 
 
 @dataclass(frozen=True)
@@ -19,7 +28,8 @@ class TrainConfig:
         factorised scores is a factorised score, with `members` times longer vectors.
     min_count: values seen in fewer training rows share index 0 with unknown ones.   number_buckets: quantile buckets
         of a number.   list_slots: newest elements of a list that are pooled.
-    learning_rate, batch_size, max_epochs: of AdamW.   checks_per_epoch: how often validation is measured.
+    learning_rate, batch_size, max_epochs: of AdamW.   schedule: whether the rate falls to zero over `max_epochs`.
+    checks_per_epoch: how often validation is measured.
     patience: checks without a better value before training ends.   stop_on: the metric to be best at.
     calibrate: fit scale and shift of the logit on the validation rows.
     threads: CPU threads of training; batches are small, so that a second one rarely pays and hurts on a busy machine.
@@ -34,9 +44,10 @@ class TrainConfig:
     min_count: int = 5
     number_buckets: int = 16
     list_slots: int = 20
-    learning_rate: float = 0.003
-    batch_size: int = 1024
+    learning_rate: float = 0.001
+    batch_size: int = 256
     max_epochs: int = 8
+    schedule: Schedule = Schedule.CONSTANT
     checks_per_epoch: int = 2
     patience: int = 3
     decay: float = 0.0

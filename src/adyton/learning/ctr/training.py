@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from adyton.kernel.chance import stream
 from adyton.learning.ctr.calibration import platt
-from adyton.learning.ctr.config import TrainConfig
+from adyton.learning.ctr.config import Schedule, TrainConfig
 from adyton.learning.ctr.fields import FieldEncoder, Side, fit_fields
 from adyton.learning.ctr.network import FactorisedNetwork, SideVectors, combine
 from adyton.learning.errors import ModelError, TableError
@@ -208,7 +208,7 @@ def _train_member(
     # Dropout draws from torch's global generator: fork it, so that training neither reads nor changes the caller's.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**31)))
-        for _epoch in range(config.max_epochs):
+        for epoch in range(config.max_epochs):
             order = torch.from_numpy(data.split.train[rng.permutation(n)])
             for step in range(steps):
                 network.train()
@@ -216,6 +216,10 @@ def _train_member(
                 logits = network(*(x[rows] for x in data.inputs))
                 loss = nn.functional.binary_cross_entropy_with_logits(logits, labels[rows], weight=weights[rows])
                 optimizer.zero_grad(set_to_none=True)
+                if config.schedule is Schedule.LINEAR:
+                    left = 1 - (epoch * steps + step) / (config.max_epochs * steps)
+                    for group in optimizer.param_groups:
+                        group["lr"] = config.learning_rate * left
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimizer.step()
                 rows_seen += len(rows)
