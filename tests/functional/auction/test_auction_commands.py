@@ -45,12 +45,13 @@ def command(*arguments: str) -> Iterator[tuple[dict[str, Any], subprocess.Popen[
 
 def test_whole_stack_answers_an_auction_and_ends_on_sigterm(parts: ModuleType) -> None:
     async def ask(address: str) -> Any:
+        message = parts.client_input(dict.fromkeys(parts.BUYERS, b"\x01\x01"), generation_id="987654321")
         async with grpc.aio.insecure_channel(address) as channel:
             ciphertext, context = parts.encrypt(parts.client_input(dict.fromkeys(parts.BUYERS, b"\x01\x01")))
             stub = ba_grpc.SellerFrontEndStub(channel)
             return parts.decrypt(await stub.SelectAd(parts.select_ad_request(ciphertext), timeout=30), context)
 
-    with command("serve", "--all") as (ready, process):
+    with command("serve", "--all", "--log-level", "INFO") as (ready, process):
         result = asyncio.run(ask(ready["processes"]["seller.example"]["grpc"]))
         metrics = urllib.request.urlopen(f"http://{ready['processes']['seller.example']['http']}/metrics").read()
         process.send_signal(signal.SIGTERM)
@@ -60,6 +61,11 @@ def test_whole_stack_answers_an_auction_and_ends_on_sigterm(parts: ModuleType) -
     assert result.win_reporting_urls.buyer_reporting_urls.reporting_url.startswith("https://buyer")
     assert b'adyton_auction_calls_total{code="OK",method="SelectAd"} 1.0' in metrics
     assert process.returncode == 0, errors
+    told = [json.loads(line) for line in errors.splitlines()]
+    calls = [entry["method"] for entry in told if entry["message"] == "call"]
+    assert sorted(calls) == ["GetBids", "GetBids", "SelectAd"]
+    for secret in ("com.example.app", "987654321", "cdn.buyer", "generation_id"):
+        assert secret not in errors
 
 
 def test_collector_keeps_what_reports_carry_and_nothing_else(tmp_path: Path) -> None:

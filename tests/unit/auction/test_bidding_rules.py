@@ -103,13 +103,14 @@ def test_zero_bids_and_bids_not_meant_for_a_component_auction_are_dropped() -> N
         ba.ProtectedAppSignalsAdWithBid(bid=0, allow_component_auction=True),
         ba.ProtectedAppSignalsAdWithBid(bid=-1, allow_component_auction=True),
         ba.ProtectedAppSignalsAdWithBid(bid=float("nan"), allow_component_auction=True),
+        *parse_bids(b'{"bid":"Infinity","allowComponentAuction":true}', multi_bid_limit=1),
         ba.ProtectedAppSignalsAdWithBid(bid=1, debug_report_urls={"auction_debug_win_url": "https://x"}),
         ba.ProtectedAppSignalsAdWithBid(bid=2, allow_component_auction=True),
     ]
 
     assert [b.bid for b in keep_valid_bids(bids, top_level_seller="")] == [1, 2]
     assert [b.bid for b in keep_valid_bids(bids, top_level_seller="top")] == [2]
-    assert not bids[3].HasField("debug_report_urls")
+    assert not bids[4].HasField("debug_report_urls")
 
 
 SCHEMA = EgressSchema.parse(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from enum import Enum
 
@@ -107,10 +108,11 @@ def parse_bids(reply_json: bytes, *, multi_bid_limit: int) -> tuple[ba.Protected
 def keep_valid_bids(
     bids: Iterable[ba.ProtectedAppSignalsAdWithBid], *, top_level_seller: str
 ) -> tuple[ba.ProtectedAppSignalsAdWithBid, ...]:
-    """The bids above zero that may take part; debug URLs are cleared, since they are never used for these ads."""
+    """The finite bids above zero that may take part; debug URLs are cleared, since they are never used for these ads."""
     kept = []
     for bid in bids:
-        if not bid.bid > 0:
+        # proto3 JSON also reads "Infinity" as a number; no auction can compare that.
+        if not (bid.bid > 0 and math.isfinite(bid.bid) and math.isfinite(bid.ad_cost)):
             continue
         if top_level_seller and not bid.allow_component_auction:
             continue
