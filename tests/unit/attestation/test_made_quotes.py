@@ -1,4 +1,4 @@
-"""SGX and TDX quotes of each version under a made root: what must hold, and lies refused by the check that names them."""
+"""SGX and TDX quotes of each version under a made root: what holds, and lies refused by the check that names them."""
 
 from __future__ import annotations
 
