@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 
 from adyton.sandbox.process import WorkerProcess
@@ -39,7 +40,8 @@ class Lane:
         except TimeoutError:
             pass
         finally:
-            if not waiter.done() or waiter.cancelled():
+            # `wake` may have taken it off in the same turn of the loop in which the time ran out.
+            with contextlib.suppress(ValueError):
                 self._waiters.remove(waiter)
 
     def wake(self) -> None:
