@@ -47,7 +47,7 @@ def test_whole_stack_answers_an_auction_and_ends_on_sigterm(parts: ModuleType) -
     async def ask(address: str) -> Any:
         message = parts.client_input(dict.fromkeys(parts.BUYERS, b"\x01\x01"), generation_id="987654321")
         async with grpc.aio.insecure_channel(address) as channel:
-            ciphertext, context = parts.encrypt(parts.client_input(dict.fromkeys(parts.BUYERS, b"\x01\x01")))
+            ciphertext, context = parts.encrypt(message)
             stub = ba_grpc.SellerFrontEndStub(channel)
             return parts.decrypt(await stub.SelectAd(parts.select_ad_request(ciphertext), timeout=30), context)
 

@@ -51,6 +51,7 @@ def test_highest_scored_bid_wins_and_both_sides_report(running: Running, parts: 
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_contextual_and_hybrid_ads_reach_the_right_script(running: Running, parts: ModuleType) -> None:
     async def scenario() -> None:
         async with running() as stack:

@@ -61,6 +61,7 @@ def write_bucket(folder: Path) -> Path:
     return bucket
 
 
+@pytest.mark.slow
 def test_every_service_in_its_own_process_gives_the_same_auction(tmp_path: Path, parts: ModuleType) -> None:
     def document(name: str, **sections: object) -> dict[str, object]:
         return {"name": name, "test_mode": True, "sandbox": {"spares": 0, "workers_per_udf": 1}, **sections}
@@ -126,6 +127,7 @@ def test_every_service_in_its_own_process_gives_the_same_auction(tmp_path: Path,
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_requests_choose_code_versions_and_new_code_is_swapped_in(
     running: Running, parts: ModuleType, tmp_path: Path
 ) -> None:
@@ -171,7 +173,7 @@ def test_key_value_service_answers_in_all_its_forms(tmp_path: Path, parts: Modul
                 "test_mode": True,
                 "http_listen": "127.0.0.1:0",
                 "sandbox": {"spares": 0},
-                "key_value": {"snapshot": str(tmp_path / ONE)},
+                "key_value": {"snapshot": str(tmp_path / ONE), "poll_period_ms": 100},
             }
         )
         async with PartyProcess(config) as process:
@@ -202,6 +204,17 @@ def test_key_value_service_answers_in_all_its_forms(tmp_path: Path, parts: Modul
                 {"error": "At least 1 partition is required"},
             )
             assert (await asyncio.to_thread(put, [1]))[0] == 400
+
+            code = "function Ids(metadata, keys) { return keys.length; }"
+            rows = f'code_snippet,handler_name,logical_commit_time,version\n"{code}",Ids,5,1\n'
+            (tmp_path / ONE / ".new").write_text(rows)
+            (tmp_path / ONE / ".new").rename(tmp_path / ONE / "DELTA_0000000000000002.csv")
+            for _ in range(100):
+                status, answer = await asyncio.to_thread(put, body)
+                if answer["singlePartition"]["stringOutput"] == "1":
+                    break
+                await asyncio.sleep(0.1)
+            assert answer == {"singlePartition": {"stringOutput": "1"}}
 
     asyncio.run(scenario())
 

@@ -108,7 +108,7 @@ def parse_bids(reply_json: bytes, *, multi_bid_limit: int) -> tuple[ba.Protected
 def keep_valid_bids(
     bids: Iterable[ba.ProtectedAppSignalsAdWithBid], *, top_level_seller: str
 ) -> tuple[ba.ProtectedAppSignalsAdWithBid, ...]:
-    """The finite bids above zero that may take part; debug URLs are cleared, since they are never used for these ads."""
+    """The finite bids above zero that may take part; their debug URLs, which nobody uses, are cleared."""
     kept = []
     for bid in bids:
         # proto3 JSON also reads "Infinity" as a number; no auction can compare that.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 
@@ -17,12 +17,13 @@ from adyton.auction.kv_messages import (
     is_pas,
     udf_arguments,
 )
+from adyton.auction.retrieval.records import UdfRecord
 from adyton.auction.services.code_store import ScriptStore
 from adyton.auction.services.telemetry import Metrics
 from adyton.kernel.errors import AdytonError
 from adyton.protocol.messages import kv_server_v2_pb2 as kv
 from adyton.sandbox.pool import SandboxPool
-from adyton.sandbox.values import HostHook
+from adyton.sandbox.values import HostHook, UdfHandle, UdfKind
 
 _INTERNAL = 13
 _INVALID_ARGUMENT = 3
@@ -31,7 +32,8 @@ _INVALID_ARGUMENT = 3
 class KeyValueService:
     """Lookups over one store, by a script or by the two built-in rules.
 
-    udf: None for the built-in lookups: of one list of keys for `is_pas`, and of tagged keys otherwise (§10.3, §10.6).
+    udf: the configured script.   udf_of_data: the newest script of the data files, used where none is configured.
+    Without either the built-in lookups answer: of a list of keys for `is_pas`, else of tagged keys (§10.3, §10.6).
     hooks: the store's functions, which scripts may call; `getValues` also serves the built-in lookups.
     """
 
@@ -39,14 +41,18 @@ class KeyValueService:
         self,
         *,
         pool: SandboxPool,
+        owner: str,
         udf: ScriptStore | None,
+        udf_of_data: Callable[[], UdfRecord | None] = lambda: None,
         handler_name: str,
         hooks: Mapping[str, HostHook],
         udf_timeout_ms: int,
         metrics: Metrics,
     ) -> None:
         self._pool = pool
+        self._owner = owner
         self._udf = udf
+        self._udf_of_data = udf_of_data
         self._handler_name = handler_name
         self._hooks = hooks
         self._udf_timeout_ms = udf_timeout_ms
@@ -94,18 +100,30 @@ class KeyValueService:
 
     async def _run(self, request: kv.GetValuesRequest, partition: kv.RequestPartition) -> bytes:
         """JSON text of one partition's output."""
-        if self._udf is None:
+        found = await self._script()
+        if found is None:
             return dump(await (self._pas_lookup(partition) if is_pas(request) else self._tagged_lookup(partition)))
+        handle, handler_name = found
         arguments = [dump(execution_metadata(request, partition)), *map(dump, udf_arguments(partition))]
         with self._metrics.timed("kv_udf"):
             result = await self._pool.call(
-                self._udf.handle(),
-                self._handler_name,
+                handle,
+                handler_name,
                 arguments,
                 deadline_ms=self._udf_timeout_ms,
                 hooks=self._hooks,
             )
         return result.json
+
+    async def _script(self) -> tuple[UdfHandle, str] | None:
+        """The configured script, or else the newest that the data files brought, which is loaded on first use."""
+        if self._udf is not None:
+            return self._udf.handle(), self._handler_name
+        record = self._udf_of_data()
+        if record is None:
+            return None
+        handle = await self._pool.load(self._owner, record.code_snippet, UdfKind.RETRIEVAL)
+        return handle, record.handler_name
 
     async def _pas_lookup(self, partition: kv.RequestPartition) -> JsonValue:
         if len(partition.arguments) != 1:

@@ -97,7 +97,6 @@ class PartyProcess:
         self._scripts: list[ScriptStore] = []
         self._schemas: list[EgressSchemaStore] = []
         self._addresses: Addresses | None = None
-        self.store: AdRetrievalStore | None = None
 
     @property
     def addresses(self) -> Addresses:
@@ -201,18 +200,20 @@ class PartyProcess:
         return await self._stack.enter_async_context(open_inference(config.inference, address, clock=self._clock))
 
     async def _key_value(self, config: KeyValueConfig) -> KeyValueService:
-        self.store = AdRetrievalStore()
+        store = AdRetrievalStore()
         folder = Path(config.snapshot)
         if not await asyncio.to_thread(folder.is_dir):
             raise ConfigError("the snapshot folder does not exist", where=str(folder))
-        watcher = FolderWatcher(self.store, folder, period_s=config.poll_period_ms / 1000)
+        watcher = FolderWatcher(store, folder, period_s=config.poll_period_ms / 1000)
         await watcher.scan()
         self._in_background(watcher.run())
         return KeyValueService(
             pool=self._pool,
+            owner=f"{self.config.name}/key_value",
             udf=self._script("key_value", UdfKind.RETRIEVAL, config.udf),
+            udf_of_data=lambda: store.udf,
             handler_name=config.handler_name,
-            hooks=self.store.hooks(),
+            hooks=store.hooks(),
             udf_timeout_ms=config.udf_timeout_ms,
             metrics=self.metrics,
         )

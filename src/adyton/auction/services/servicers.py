@@ -225,4 +225,4 @@ def _content_type(context: Context, default: str) -> str:
 
 def _remaining_s(context: Context) -> float:
     remaining = context.time_remaining()
-    return _DEFAULT_TIMEOUT_S if remaining is None else float(remaining)
+    return _DEFAULT_TIMEOUT_S if remaining is None else min(float(remaining), _DEFAULT_TIMEOUT_S)
