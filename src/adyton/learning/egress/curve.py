@@ -27,6 +27,7 @@ from adyton.learning.metrics import auc, logloss
 PAYLOAD_NOISE_SHARE = 0.01
 _VALIDATION_SHARE = 0.2
 _SLATE, _AUCTION_ROUNDS = 8, 10
+_CODE_DECAYS = (1, 5, 25, 100, 400)
 
 
 class Method(Enum):
@@ -223,7 +224,7 @@ def curve(
     tell(f"choosing payloads ({method.value})")
     if method is Method.CODE:
         coder = model if isinstance(model, FactorizationTrainer) else FactorizationTrainer(seed=seed)
-        selections = _code_selections(reported, sizes, coder)
+        selections = _code_selections(reported, sizes, model, coder)
     elif method is Method.FORWARD:
         selections = forward_selections(_validation(reported), sizes, model)
     else:
@@ -289,12 +290,26 @@ def schema_for(selection: Selection, *, version: int = 1) -> dict[str, object]:
     return {"cddl_version": "1.0.0", "version": version, "features": features}
 
 
-def _code_selections(data: EgressData, sizes: Sequence[int], coder: FactorizationTrainer) -> tuple[Selection, ...]:
-    codes = [(size, learn_code(data, size, coder)) for size in sizes]
+def _code_selections(
+    data: EgressData, sizes: Sequence[int], model: Trainer, coder: FactorizationTrainer
+) -> tuple[Selection, ...]:
+    strongest = _best_coder(_validation(data), max(sizes), model, coder)
+    codes = [(size, learn_code(data, size, strongest)) for size in sizes]
     return tuple(
         Selection(size, tuple((f"code{i}", (e.size + 1).bit_length() - 1) for i, (_, e) in enumerate(code.edges)), code)
         for size, code in codes
     )
+
+
+def _best_coder(data: EgressData, bits: int, model: Trainer, coder: FactorizationTrainer) -> FactorizationTrainer:
+    """`coder` with the weight decay whose code serves `model` best on the test rows of `data`.
+
+    A code is learned from the labels of the rows that the model then trains on. With too little decay it remembers
+    those labels, and the model trusts it more than it deserves.
+    """
+    candidates = [replace(coder, l2=coder.l2 * factor) for factor in _CODE_DECAYS]
+    losses = [_logloss(data, learn_code(data, bits, c).encode(data.user_features), model) for c in candidates]
+    return candidates[int(np.argmin(losses))]
 
 
 def _payload(data: EgressData, selection: Selection) -> tuple[UserFeature, ...]:
