@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +24,13 @@ class Bound:
 
 def lower_bound(day: Day, *, n_steps: int = 300, bin_minutes: int = BIN_MINUTES) -> Bound:
     """Valid for any `n_steps` >= 1; more steps give a tighter bound (300: about 3 s for a day at volume 1)."""
-    a1, a2 = (dual_prices(day.arrays, share, n_steps=n_steps, bin_minutes=bin_minutes)[0] for share in (0.0, 1.0))
+
+    def best(unserved_value: float) -> float:
+        return dual_prices(day.arrays, unserved_value, n_steps=n_steps, bin_minutes=bin_minutes)[0]
+
+    # The compiled ascent lets go of the interpreter's lock, so two threads use two cores.
+    with ThreadPoolExecutor(2) as pool:
+        a1, a2 = pool.map(best, (0.0, 1.0))
     return Bound(a1=max(a1, 0.0), a2=max(a2, 0.0))
 
 
@@ -38,14 +45,14 @@ def dual_prices(
 ) -> tuple[float, FloatArray]:
     """(best bound found, float64[M, B] mean prices of the last steps); unserved_value: 0 for A1, 1 for A2."""
     n_bins = -(-arrays.horizon // bin_minutes)
-    level = START_LEVEL * _value_density(arrays)
+    level, step = (share * _value_density(arrays) for share in _START_AND_STEP[unserved_value > 0])
     start = np.full((len(arrays.shift_start), n_bins), level)
-    bound, _, mean = ascend(arrays, unserved_cost(arrays, unserved_value), start, bin_minutes, n_steps, level * STEP)
+    bound, _, mean = ascend(arrays, unserved_cost(arrays, unserved_value), start, bin_minutes, n_steps, step)
     return bound, mean
 
 
-START_LEVEL = 0.1
-STEP = 1.0
+_START_AND_STEP = {False: (0.1, 0.4), True: (0.5, 1.0)}
+"""First price and first step as shares of the value density; by whether leaving an ad unserved costs its value."""
 
 
 def _value_density(arrays: DayArrays) -> float:

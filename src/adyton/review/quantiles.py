@@ -38,7 +38,7 @@ class QuantileTable:
         """The values at these probabilities in [0, 1]."""
         if not self.is_heavy:
             return np.interp(probability, self.probability, self.value)
-        smallest = 1e-12 + (1 - self.probability[-2]) / 40
+        smallest = (1 - self.probability[-2]) / 4
         knots = -np.log(np.maximum(1 - np.array(self.probability), smallest))
         return np.exp(np.interp(-np.log(np.maximum(1 - probability, smallest)), knots, np.log(self.value)))
 

@@ -23,7 +23,7 @@ from adyton.review.day import DayArrays
 from adyton.review.tables import FloatArray
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def capacity(day: DayArrays, n_bins: int, bin_minutes: int) -> FloatArray:
     """Minutes of each shift in each bin, float64[M, B]."""
     minutes = np.zeros((len(day.shift_start), n_bins))
@@ -35,14 +35,14 @@ def capacity(day: DayArrays, n_bins: int, bin_minutes: int) -> FloatArray:
     return minutes
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def price_until(cumulated, price, moderator, minute, bin_minutes):  # type: ignore[no-untyped-def]
     """Price of the moderator's time from minute 0 to `minute`."""
     b = min(int(minute // bin_minutes), price.shape[1] - 1)
     return cumulated[moderator, b] + price[moderator, b] * (minute - b * bin_minutes)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def evaluate(
     day: DayArrays, unserved: FloatArray, price: FloatArray, bin_minutes: int, hint: np.ndarray, used: FloatArray
 ) -> float:
@@ -87,19 +87,17 @@ def evaluate(
             if start > last:
                 continue
             fixed += rate * (minutes - arrival)
-            b = min(start // bin_minutes, n_bins - 1)
-            if (
-                fixed + rate * start + cheapest[moderator, b] * min(minutes, max(day.shift_end[moderator] - start, 0))
-                >= best
-            ):
-                continue
+            b = start // bin_minutes
             edge = (b + 1) * bin_minutes
             back = ((start + minutes) // bin_minutes + 1) * bin_minutes - minutes
             while start <= last:
                 cost = fixed + rate * start
-                if cost >= best:
+                # No later start is cheaper: prices from here on are at least `cheapest`, which only rises.
+                paid_minutes = min(minutes, day.shift_end[moderator] - start)
+                if cost + cheapest[moderator, start // bin_minutes] * paid_minutes >= best:
                     break
-                end = min(start + minutes, n_bins * bin_minutes)
+                # Overtime is free: minutes after the shift are nobody's capacity.
+                end = min(start + minutes, day.shift_end[moderator])
                 cost += price_until(cumulated, price, moderator, end, bin_minutes)
                 cost -= price_until(cumulated, price, moderator, start, bin_minutes)
                 if cost < best:
@@ -115,7 +113,7 @@ def evaluate(
         total += best
         hint[ad] = best_moderator
         if best_moderator >= 0:
-            end = min(best_start + best_minutes, n_bins * bin_minutes)
+            end = min(best_start + best_minutes, day.shift_end[best_moderator])
             b = best_start // bin_minutes
             while b < n_bins and b * bin_minutes < end:
                 low, high = max(best_start, b * bin_minutes), min(end, (b + 1) * bin_minutes)
@@ -124,7 +122,7 @@ def evaluate(
     return total
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def ascend(
     day: DayArrays, unserved: FloatArray, start_price: FloatArray, bin_minutes: int, n_steps: int, step: float
 ) -> tuple[float, FloatArray, FloatArray]:
