@@ -49,6 +49,14 @@ class RowSplit:
         days = np.asarray(dates, np.int64)
         return cls(np.flatnonzero(days <= last_train), np.flatnonzero((days > last_train) & (days <= last_validation)))
 
+    @classmethod
+    def of_times(cls, times_ms: NDArray[np.int64], *, validation_from_ms: int, test_from_ms: int) -> RowSplit:
+        """Rows before `validation_from_ms`, then rows before `test_from_ms`; later rows are the test's."""
+        return cls(
+            np.flatnonzero(times_ms < validation_from_ms),
+            np.flatnonzero((times_ms >= validation_from_ms) & (times_ms < test_from_ms)),
+        )
+
     def only(self, is_kept: NDArray[np.bool_]) -> RowSplit:
         """The split without rows where `is_kept` (one value per table row) is false, such as held-out users' rows."""
         return RowSplit(self.train[is_kept[self.train]], self.validation[is_kept[self.validation]])

@@ -1,0 +1,121 @@
+"""`adyton ctr` from a file to an exported model, and its refusals."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from adyton.cli.ctr import ctr
+from adyton.kernel.errors import BadInputError
+from adyton.learning.errors import FeatureError, ModelError
+
+DAY_MS = 86_400_000
+SCHEMA = {
+    "columns": [
+        {"name": "user", "role": "user_id", "kind": "category"},
+        {"name": "item", "role": "item_id", "kind": "category"},
+        {"name": "at", "role": "time", "kind": "timestamp"},
+        {"name": "age", "role": "user", "kind": "number"},
+        {"name": "hour", "role": "context", "kind": "category"},
+        {"name": "stay", "role": "outcome", "kind": "number"},
+        {"name": "label", "role": "label", "kind": "binary"},
+    ]
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(1)
+    n = 1_500
+    age, item = rng.integers(18, 80, n), rng.integers(0, 5, n)
+    label = (rng.random(n) < 1 / (1 + np.exp(-(age - 50) / 10 - item + 2))).astype(np.int8)
+    pq.write_table(
+        pa.table(
+            {
+                "user": [f"u{v}" for v in rng.integers(0, 50, n)],
+                "item": item,
+                "at": np.sort(rng.integers(0, 10 * DAY_MS, n)),
+                "age": age,
+                "hour": rng.integers(0, 3, n),
+                "stay": label * 3.0,
+                "label": label,
+            }
+        ),
+        tmp_path / "t.parquet",
+    )
+    (tmp_path / "s.json").write_text(json.dumps(SCHEMA))
+    return tmp_path
+
+
+def run(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(ctr, [str(a) for a in arguments])
+
+
+def trained(folder: Path, name: str = "m.npz", *more: str) -> Result:
+    return run(
+        "train", folder / "t.parquet", "--schema", folder / "s.json", "--validation-from", "1970-01-07",
+        "--test-from", "1970-01-08T08:00+08:00", "--epochs", "2", "-o", folder / name, "--json", *more,
+    )  # fmt: skip
+
+
+def test_train_evaluate_and_export_work_from_files(folder: Path) -> None:
+    report = json.loads(trained(folder).stdout)
+    trained(folder, "worse.npz", "--feature", "hour")
+    table = ("t.parquet", "--schema", folder / "s.json", "--test-from", "1970-01-08")
+    evaluated = run(
+        "evaluate", folder / "m.npz", folder / table[0], *table[1:], "--against", folder / "worse.npz", "--draws", "30",
+        "--json",
+    )  # fmt: skip
+    exported = run(
+        "export", folder / "m.npz", folder / "t.parquet", "--schema", folder / "s.json", "-o", folder / "out"
+    )
+    measured = json.loads(evaluated.stdout)
+    manifest = json.loads((folder / "out/manifest.json").read_text())
+    session = onnxruntime.InferenceSession((folder / "out/user_tower.onnx").read_bytes())
+
+    assert report["fields"] == ["age", "item", "hour"]
+    assert measured["auc"] > 0.75
+    assert measured["difference"]["auc"]["low"] > 0
+    assert sum(b["rows"] for b in measured["reliability"]) == measured["rows"]
+    assert exported.exit_code == 0
+    assert session.run(["bias"], {"user_fields": np.zeros((3, manifest["user_input_width"]), np.int64)})[0].shape == (
+        3,
+    )
+    assert set(pq.read_table(folder / "out/ads.parquet")["id"].to_pylist()) == {*"01234", "unknown"}
+    assert not list(folder.glob("*.partial"))
+
+
+def test_the_same_seed_writes_the_same_model(folder: Path) -> None:
+    trained(folder, "a.npz", "--seed", "5")
+    trained(folder, "b.npz", "--seed", "5")
+    trained(folder, "c.npz", "--seed", "6")
+    a, b, c = (dict(np.load(folder / f"{name}.npz")) for name in "abc")
+
+    assert all(np.array_equal(a[key], b[key]) for key in a)
+    assert not all(np.array_equal(a[key], c[key]) for key in a)
+
+
+def test_outcomes_missing_schemas_times_and_other_files_are_refused(folder: Path) -> None:
+    table = folder / "t.parquet"
+    not_a_model = run("evaluate", table, table, "--schema", folder / "s.json")
+    no_schema = run("train", table, "--validation-from", "1970-01-07", "--test-from", "1970-01-08", "-o", folder / "m")
+    no_time = run(
+        "train", table, "--schema", folder / "s.json", "--validation-from", "noon", "--test-from", "1",
+        "-o", folder / "m",
+    )  # fmt: skip
+    (folder / "out").mkdir()
+    trained(folder)
+    in_the_way = run("export", folder / "m.npz", table, "--schema", folder / "s.json", "-o", folder / "out")
+
+    assert isinstance(trained(folder, "m2.npz", "--feature", "stay").exception, FeatureError)
+    assert isinstance(not_a_model.exception, ModelError)
+    assert isinstance(no_schema.exception, BadInputError)
+    assert isinstance(no_time.exception, BadInputError)
+    assert isinstance(in_the_way.exception, BadInputError)
