@@ -23,7 +23,7 @@ from adyton.learning.synth.accounting import Spending, scale_for
 from adyton.learning.synth.estimate import Floats, label_aware_joint, label_totals, onto_simplex
 from adyton.learning.synth.noise import Ints, Noise
 
-STAR_SHARE, STRUCTURE_SHARE = Fraction(36, 100), Fraction(6, 100)
+STAR_SHARE, STRUCTURE_SHARE = Fraction(60, 100), Fraction(6, 100)
 """Shares of the tree's rho; the rest measures the tree's own tables."""
 COARSE_CODES, TAIL_GROUPS = 56, 8
 
