@@ -6,6 +6,7 @@ occupies its moderator for a whole number of minutes, and an ad that arrives in 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -77,8 +78,8 @@ class DayConfig:
     def __post_init__(self) -> None:
         if not 0 < self.volume <= 100:
             raise DayConfigError(f"volume must be in (0, 100], got {self.volume:g}")
-        if self.punishment < 0:
-            raise DayConfigError(f"punishment must not be negative, got {self.punishment:g}")
+        if not 0 <= self.punishment < math.inf:
+            raise DayConfigError(f"punishment must be finite and not negative, got {self.punishment:g}")
         if self.n_moderators < 1 or self.horizon < 1:
             raise DayConfigError("a day needs at least one moderator and one minute")
         if self.handling_sigma < 0 or self.break_minutes < 0 or not 0 <= self.no_show <= 1:

@@ -1,0 +1,122 @@
+"""`adyton review simulate` as a person or a script meets it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from adyton.cli.review import review
+from adyton.kernel.chance import stream
+from adyton.kernel.errors import AdytonError
+from adyton.review.generator import generate_workbook
+from adyton.review.writer import write_xlsx
+
+
+@pytest.fixture(scope="module")
+def workbook_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("review") / "w.xlsx"
+    write_xlsx(generate_workbook(2_000, 150, stream(21, "cli")), path)
+    return path
+
+
+def simulate(workbook: Path, out: Path, *arguments: str) -> dict[str, object]:
+    fixed = [
+        "simulate",
+        "--input",
+        str(workbook),
+        "--moderators",
+        "30",
+        "--bound-steps",
+        "30",
+        "-f",
+        str(out),
+        "--json",
+    ]
+    result = CliRunner().invoke(review, [*fixed, *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    found: dict[str, object] = json.loads(result.stdout)
+    return found
+
+
+def test_json_holds_exactly_the_documented_object(workbook_path: Path, tmp_path: Path) -> None:
+    found = simulate(workbook_path, tmp_path / "o.csv", "-v", "0.1", "-a", "priced_queues", "--seed", "4")
+
+    assert set(found) == {
+        "allocator",
+        "seed",
+        "loss",
+        "bound",
+        "gap_percent",
+        "finished_fraction",
+        "utilisation",
+        "wait_minutes",
+        "simulated_seconds",
+    }
+    assert (found["allocator"], found["seed"]) == ("priced_queues", 4)
+    assert set(found["loss"]) == {"seed_loss", "a1", "a2"}  # type: ignore[arg-type]
+    assert set(found["wait_minutes"]) == {"p50", "p95"}  # type: ignore[arg-type]
+    assert found["bound"]["a2"] <= found["loss"]["a2"]  # type: ignore[index]
+
+
+def test_one_seed_prints_the_same_numbers_twice(workbook_path: Path, tmp_path: Path) -> None:
+    first, second = (simulate(workbook_path, tmp_path / "o.csv", "-v", "0.1", "--seed", "9") for _ in range(2))
+
+    assert {k: v for k, v in first.items() if k != "simulated_seconds"} == {
+        k: v for k, v in second.items() if k != "simulated_seconds"
+    }
+
+
+@pytest.mark.parametrize("pattern", ["even", "uneven", "peak"])
+@pytest.mark.parametrize("source", ["raw", "synthetic"])
+def test_the_flags_of_the_source_document_work(workbook_path: Path, tmp_path: Path, pattern: str, source: str) -> None:
+    found = simulate(workbook_path, tmp_path / "o.csv", "-d", pattern, "-s", source, "-v", "0.1", "-p", "2")
+
+    assert found["allocator"] == "greedy"
+
+
+def test_three_times_the_volume_runs_on_a_workbook_with_fewer_ads(workbook_path: Path, tmp_path: Path) -> None:
+    simulate(workbook_path, tmp_path / "o.csv", "-v", "3", "-a", "greedy")
+
+    with (tmp_path / "o.csv").open() as stream_in:
+        rows = list(csv.DictReader(stream_in))
+    assert len(rows) > 40_000
+    assert len({row["ad_id"] for row in rows}) == len(rows)
+
+
+def test_the_default_file_lists_the_parameters(
+    workbook_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments = ["simulate", "--input", str(workbook_path), "--moderators", "30", "--bound-steps", "1", "-v", "0.1"]
+    CliRunner().invoke(review, arguments, catch_exceptions=False)
+
+    assert [path.name for path in tmp_path.iterdir()] == ["review_even_v0.1_p2_raw_greedy_seed0.csv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code"),
+    [
+        (["-a", "magic"], 10),
+        (["-v", "0"], 10),
+        (["-v", "nan"], 10),
+        (["-p", "-1"], 10),
+        (["-p", "nan"], 10),
+        (["--moderators", "9999"], 10),
+        (["--estimators", "nowhere:Nothing"], 10),
+        (["-f", "/nonexistent/folder/x.csv"], 13),
+    ],
+)
+def test_what_cannot_be_used_is_one_error_with_its_code(
+    workbook_path: Path, arguments: list[str], exit_code: int, tmp_path: Path
+) -> None:
+    base = ["simulate", "--input", str(workbook_path), "--moderators", "30", "--bound-steps", "1", "-v", "0.1"]
+    out = [] if "-f" in arguments else ["-f", str(tmp_path / "o.csv")]
+
+    result = CliRunner().invoke(review, [*base, *out, *arguments])
+
+    assert isinstance(result.exception, AdytonError)
+    assert result.exception.exit_code == exit_code
