@@ -24,7 +24,7 @@ from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.errors import SealBrokenError
 from adyton.cleanroom.gate import GateLimits, require_all
 from adyton.cleanroom.hardening import Measure
-from adyton.cleanroom.job import JobSpec
+from adyton.cleanroom.job import JobSpec, Progress
 from adyton.cleanroom.join import PartyTable
 from adyton.cleanroom.key_exchange import EnclaveKeys, EvidenceMaker, fetch_key
 from adyton.cleanroom.ledger_store import LedgerStore
@@ -35,7 +35,7 @@ from adyton.cleanroom.sealed_box import seal_box
 from adyton.cleanroom.sealed_table import load_manifest, open_table
 from adyton.cleanroom.signed_contract import SignedContract
 from adyton.cleanroom.table_columns import table_schema
-from adyton.cleanroom.workload import MadeOutput, Progress, Workload
+from adyton.cleanroom.workload import MadeOutput, Workload
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.clock import Clock
 
@@ -120,7 +120,7 @@ class Enclave:
             manifest = load_manifest(files.manifest)
             dek, grant = fetch_key(one, self.signed.contract, self.brokers, keys, self.maker, self.clock)
             opened = open_table(files.sealed, manifest, dek)
-            tables.append(PartyTable(_short_name(one, terms), opened.read(), table_schema(one.columns)))
+            tables.append(PartyTable(one.dataset_id, _short_name(one, terms), opened.read(), table_schema(one.columns)))
             grants.append(grant)
         return tables, grants
 

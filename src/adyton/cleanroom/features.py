@@ -1,47 +1,40 @@
 """Point-in-time features as Ibis expressions: what was known strictly before each impression.
 
-`history` gives for every impression the sums of events with the same key (a user or an item) that happened strictly
-earlier. It is one sort: impressions and events are put into one list ordered by (key, time, impressions first), and a
-running sum over events is read off at each impression. An event at the very same millisecond does not count, since it
-may be the outcome of the impression itself. The same expression runs on DuckDB and on Spark.
+`count_past` gives for every impression the counters over events with the same key (a user or an item) that happened
+strictly earlier. It is one sort: impressions and events are put into one list ordered by (key, time, impressions
+first), and running sums over events are read off at each impression. An event at the very same millisecond does not
+count, since it may be the outcome of the impression itself. The same expression runs on DuckDB and on Spark.
 
-`naive_history` is the slow twin: two nested loops.
+A counter's meaning is `learning.ctr.features.Counter`; its numpy computation there is the twin that tests compare with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import ibis
 
+from adyton.learning.ctr.features import MS_PER_HOUR, Counter, Statistic
+
 ROW, KEY, TIME = "row", "key", "time"
 
 
-@dataclass(frozen=True)
-class Signal:
-    """One thing summed over past events: `column` of the events, `name` of the features made of it."""
+def count_past(impressions: Any, events: Any, counters: Sequence[Counter]) -> Any:
+    """An Ibis table with one row per impression: row, and one float64 column for each counter.
 
-    column: str
-    name: str
-
-
-def history(impressions: Any, events: Any, signals: Sequence[Signal], prefix: str) -> Any:
-    """An Ibis table with one row per impression.
-
-    impressions: columns row int64 (unique), key int64, time int64 (ms).   events: key, time and the signals' columns.
-    Gives row, PREFIX_shown int64 (events before), PREFIX_last_ms int64 (ms since the newest one, null if none), and
-    for each signal PREFIX_NAME_rate float64: its mean over those events, null if there are none.
+    impressions: columns row int64 (unique), key int64, time int64 (ms).   events: key, time and the counters' columns.
+    counters: all over the same key; `Counter.key` is not looked at.
     """
     zero = ibis.literal(0, type="float64")
+    summed = list(dict.fromkeys(counter.column for counter in counters if counter.column is not None))
     now = impressions.select(
         row=impressions[ROW].cast("int64"),
         key=impressions[KEY].cast("int64"),
         time=impressions[TIME].cast("int64"),
         is_event=ibis.literal(0, type="int8"),
         event_time=ibis.null("int64"),
-        **{s.name: zero for s in signals},
+        **{f"value_{name}": zero for name in summed},
     )
     past = events.select(
         row=ibis.null("int64"),
@@ -49,46 +42,33 @@ def history(impressions: Any, events: Any, signals: Sequence[Signal], prefix: st
         time=events[TIME].cast("int64"),
         is_event=ibis.literal(1, type="int8"),
         event_time=events[TIME].cast("int64"),
-        **{s.name: ibis.coalesce(events[s.column].cast("float64"), zero) for s in signals},
+        **{f"value_{name}": ibis.coalesce(events[name].cast("float64"), zero) for name in summed},
     )
     both = ibis.union(now, past, distinct=False)
     before = ibis.window(group_by=both[KEY], order_by=[both[TIME], both.is_event], preceding=(None, 0))
     running = both.mutate(
         shown=both.is_event.cast("int64").sum().over(before),
         last=both.event_time.max().over(before),
-        **{f"sum_{s.name}": both[s.name].sum().over(before) for s in signals},
+        **{f"sum_{name}": both[f"value_{name}"].sum().over(before) for name in summed},
     )
     seen = running.filter(running.is_event == 0)
-    return seen.select(
-        row=seen[ROW],
-        **{
-            f"{prefix}_shown": seen.shown.cast("int64"),
-            f"{prefix}_last_ms": (seen[TIME] - seen["last"]).cast("int64"),
-            **{f"{prefix}_{s.name}_rate": seen[f"sum_{s.name}"] / seen.shown.nullif(0) for s in signals},
-        },
-    )
+    return seen.select(row=seen[ROW], **{counter.name: _value(seen, counter) for counter in counters})
 
 
-def naive_history(
-    impressions: Sequence[Mapping[str, int]],
-    events: Sequence[Mapping[str, Any]],
-    signals: Sequence[Signal],
-    prefix: str,
-) -> list[dict[str, Any]]:
-    """The slow twin of `history`: for each impression, look at every event."""
-    result = []
-    for impression in impressions:
-        earlier = [e for e in events if e[KEY] == impression[KEY] and e[TIME] < impression[TIME]]
-        row: dict[str, Any] = {
-            ROW: impression[ROW],
-            f"{prefix}_shown": len(earlier),
-            f"{prefix}_last_ms": impression[TIME] - max(e[TIME] for e in earlier) if earlier else None,
-        }
-        for signal in signals:
-            total = sum(float(e[signal.column] or 0) for e in earlier)
-            row[f"{prefix}_{signal.name}_rate"] = total / len(earlier) if earlier else None
-        result.append(row)
-    return result
+def _value(seen: Any, counter: Counter) -> Any:
+    shown = seen.shown.cast("float64")
+    total: Any = seen[f"sum_{counter.column}"] if counter.column is not None else None
+    match counter.statistic:
+        case Statistic.IMPRESSIONS:
+            return shown
+        case Statistic.GAP_HOURS:
+            return (seen[TIME] - seen["last"]).cast("float64") / MS_PER_HOUR
+        case Statistic.TOTAL:
+            return total
+        case Statistic.RATE:
+            return (total + counter.prior * counter.strength) / (shown + counter.strength)
+        case Statistic.MEAN:
+            return total / shown.nullif(0.0)
 
 
 def profile_before(impressions: Any, events: Any, columns: Mapping[str, str]) -> Any:

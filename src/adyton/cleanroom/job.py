@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 from adyton.cleanroom.contract import Contract, Template
 from adyton.cleanroom.errors import TemplateRefusedError
@@ -13,7 +14,11 @@ from adyton.kernel.canonical import Json
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId, JobId
 from adyton.kernel.ledger import PrivacyLoss
+from adyton.learning.ctr.features import Counter, Statistic
+from adyton.learning.schema import Role
 
+Progress = Callable[[float, str], None]
+"""Told the fraction of a job that is done, in [0, 1], and what is being done."""
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -41,7 +46,9 @@ class JobSpec:
     """validation_from_ms, test_from_ms: when the validation and test rows of the base table begin (epoch ms).
 
     statistics_loss: user-level epsilon of noised join statistics; None asks for exact ones, which the contract must
-    allow to leave without a guarantee.
+    allow to leave without a guarantee.   counters: point-in-time features over a dataset's events; standard ones for a
+    dataset that is not named.   features: columns of the joined table that models may use, all of them if empty.
+    members, max_epochs: of each model's training (`TrainConfig`).
     """
 
     job_id: JobId
@@ -55,6 +62,9 @@ class JobSpec:
     statistics_loss: PrivacyLoss | None = None
     memory_mb: int = 1024
     max_epochs: int = 8
+    members: int = 1
+    counters: Mapping[DatasetId, tuple[Counter, ...]] = field(default_factory=dict)
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _JOB_ID.fullmatch(self.job_id):
@@ -65,6 +75,8 @@ class JobSpec:
             raise BadInputError("the synthesize template needs its parameters", where="synthesize")
         if self.base in self.partners or not self.partners:
             raise BadInputError("a job joins a base dataset with at least one other dataset")
+        if set(self.counters) - {self.base, *self.partners}:
+            raise BadInputError("counters are declared for a dataset that the job does not use", where="counters")
 
     def check_against(self, contract: Contract) -> None:
         """Raises TemplateRefusedError if a template is not allowed, ContractError for a strange dataset."""
@@ -99,6 +111,9 @@ class JobSpec:
             "statistics_loss": self.statistics_loss.as_json() if self.statistics_loss else None,
             "memory_mb": self.memory_mb,
             "max_epochs": self.max_epochs,
+            "members": self.members,
+            "counters": {str(dataset): [_counter_json(c) for c in some] for dataset, some in self.counters.items()},
+            "features": list(self.features),
         }
 
     @classmethod
@@ -119,9 +134,39 @@ class JobSpec:
                 statistics_loss=_loss(value.get("statistics_loss")),
                 memory_mb=int(value.get("memory_mb", 1024)),
                 max_epochs=int(value.get("max_epochs", 8)),
+                members=int(value.get("members", 1)),
+                counters={
+                    DatasetId(str(dataset)): tuple(_counter(one) for one in some)
+                    for dataset, some in value.get("counters", {}).items()
+                },
+                features=tuple(str(name) for name in value.get("features", ())),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise BadInputError(f"the job is malformed: {type(error).__name__} at {error}") from error
+
+
+def _counter_json(counter: Counter) -> dict[str, Json]:
+    return {
+        "name": counter.name,
+        "key": counter.key,
+        "role": counter.role.value,
+        "statistic": counter.statistic.value,
+        "column": counter.column,
+        "prior": repr(counter.prior),
+        "strength": repr(counter.strength),
+    }
+
+
+def _counter(value: Mapping[str, Any]) -> Counter:
+    return Counter(
+        name=str(value["name"]),
+        key=str(value["key"]),
+        role=Role(value["role"]),
+        statistic=Statistic(value["statistic"]),
+        column=None if value.get("column") is None else str(value["column"]),
+        prior=float(value.get("prior", 0)),
+        strength=float(value.get("strength", 0)),
+    )
 
 
 def _synthesize(value: object) -> SynthesizeRequest | None:

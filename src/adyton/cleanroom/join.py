@@ -2,9 +2,9 @@
 
 The base table (say, the advertiser's impressions) keeps its rows, order and columns. Added are
 
-    own_user_*, own_item_*         the base's own earlier events of the same user, of the same item
-    P_user_*, P_item_*             a partner's earlier events of the same user, of the same item (P: the partner's name)
-    P_COLUMN                       a partner's user columns, as of the user's newest earlier event there
+    counters    over each party's earlier events of the same user or item, as the job declares them; the names are the
+                job's, or own_user_*, own_item_*, P_user_* and P_item_* (P: the partner's name) where it declares none
+    P_COLUMN    a partner's user columns, as of the user's newest earlier event there
 
 Own history is always added, so that "with partner" is compared with the best the base could do alone. Values of a
 partner's category columns that fewer than k distinct users share are made null: a model's vocabulary goes out with it.
@@ -12,7 +12,7 @@ partner's category columns that fewer than k distinct users share are made null:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +21,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adyton.cleanroom.engine import Engine
-from adyton.cleanroom.features import Signal, history, profile_before
+from adyton.cleanroom.features import count_past, profile_before
 from adyton.cleanroom.join_keys import join_keys
 from adyton.kernel.errors import BadInputError
+from adyton.kernel.ids import DatasetId
+from adyton.learning.ctr.features import Counter, Statistic
 from adyton.learning.schema import Column, Kind, Role, TableSchema
 
 ROW = "row"
@@ -33,6 +35,7 @@ ROW = "row"
 class PartyTable:
     """One opened table. `name` is a short word that becomes part of feature names."""
 
+    dataset_id: DatasetId
     name: str
     table: pa.Table
     schema: TableSchema
@@ -68,10 +71,19 @@ class JoinedTable:
         return self.schema.select([name for name in self.schema.names if name not in self.partner_columns])
 
 
-def join_tables(engine: Engine, base: PartyTable, partners: Sequence[PartyTable], *, key: bytes, k: int) -> JoinedTable:
+def join_tables(
+    engine: Engine,
+    base: PartyTable,
+    partners: Sequence[PartyTable],
+    *,
+    key: bytes,
+    k: int,
+    counters: Mapping[str, Sequence[Counter]] | None = None,
+) -> JoinedTable:
     """The base table with everything known before each impression.
 
     key: HMAC key for user ids.   k: smallest number of distinct users behind a partner's category value.
+    counters: by party name; `standard_counters` for a party that is not in it.
     Raises BadInputError if a table lacks user id, item id, time or label, or a name is used twice.
     """
     names = [base.name, *(partner.name for partner in partners)]
@@ -85,18 +97,23 @@ def join_tables(engine: Engine, base: PartyTable, partners: Sequence[PartyTable]
     for party, prefix, added in [(base, "own", own)] + [(p, p.name, theirs) for p in partners]:
         events = impressions if party is base else _events(party, key)
         source = engine.register(f"events_{prefix}", events)
-        signals = _signals(party)
-        for side, key_column in (("user", "user_key"), ("item", "item")):
+        wanted = (counters or {}).get(party.name) or standard_counters(party, prefix)
+        for side, key_column, id_column in (
+            (Role.USER, "user_key", party.schema.user_id.name),
+            (Role.AD, "item", party.schema.item_id.name),
+        ):
             # Items are shared only if both parties name them alike; the time rule is the same.
-            features = history(
-                shown.select(row=shown[ROW], key=_key(shown, key_column), time=shown.time),
-                source.select(*[source[s.column] for s in signals], key=_key(source, key_column), time=source.time),
-                signals if side == "user" else signals[:1],
-                f"{prefix}_{side}",
+            here = [counter for counter in wanted if counter.key == id_column]
+            if not here:
+                continue
+            columns = dict.fromkeys(counter.column for counter in here if counter.column is not None)
+            features = count_past(
+                shown.select(row=shown[ROW], key=shown[key_column], time=shown.time),
+                source.select(*columns, key=source[key_column], time=source.time),
+                here,
             )
-            role = Role.USER if side == "user" else Role.AD
             part = _in_row_order(engine.run(features), impressions.num_rows)
-            added.extend(Column(name, role, Kind.NUMBER) for name in part.column_names)
+            added.extend(Column(counter.name, side, Kind.NUMBER) for counter in here)
             parts.append(part)
         if party is not base:
             profile = {c.name: f"{party.name}_{c.name}" for c in party.schema.with_role(Role.USER)}
@@ -146,14 +163,21 @@ def _events(party: PartyTable, key: bytes) -> pa.Table:
     return pa.table(columns)
 
 
-def _signals(party: PartyTable) -> list[Signal]:
-    """The label first, then the other outcomes."""
-    outcomes = [c for c in party.schema.with_role(Role.OUTCOME) if c.kind in (Kind.BINARY, Kind.NUMBER)]
-    return [Signal(c.name, c.name) for c in (party.schema.label, *outcomes)]
-
-
-def _key(table: Any, name: str) -> Any:
-    return table[name]
+def standard_counters(party: PartyTable, prefix: str) -> tuple[Counter, ...]:
+    """What is counted where a job declares nothing: impressions, and the mean of the label and of each outcome."""
+    schema = party.schema
+    outcomes = [c.name for c in schema.with_role(Role.OUTCOME) if c.kind in (Kind.BINARY, Kind.NUMBER)]
+    user, item = schema.user_id.name, schema.item_id.name
+    return (
+        Counter(f"{prefix}_user_impressions", user, Role.USER, Statistic.IMPRESSIONS),
+        Counter(f"{prefix}_user_gap_hours", user, Role.USER, Statistic.GAP_HOURS),
+        *(
+            Counter(f"{prefix}_user_{name}_mean", user, Role.USER, Statistic.MEAN, name)
+            for name in (schema.label.name, *outcomes)
+        ),
+        Counter(f"{prefix}_item_impressions", item, Role.AD, Statistic.IMPRESSIONS),
+        Counter(f"{prefix}_item_{schema.label.name}_mean", item, Role.AD, Statistic.MEAN, schema.label.name),
+    )
 
 
 def _in_row_order(features: pa.Table, rows: int) -> pa.Table:

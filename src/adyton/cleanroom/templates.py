@@ -89,13 +89,13 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
     users = joined.user_key.to_numpy()
     artifacts: dict[Output, ModelArtifact] = {}
     membership, scores, evaluation = {}, {}, {}
-    config = TrainConfig(max_epochs=job.max_epochs)
     data_hash = hashlib.sha256(str(job.as_json()).encode()).hexdigest()
     test = joined.table.take(pa.array(split.test))
     for output, schema in (
         (Output.MODEL_WITHOUT_PARTNER, joined.without_partner),
         (Output.MODEL, joined.schema),
     ):
+        config = _train_config(job, schema)
         name = "with partner" if output is Output.MODEL else "without partner"
 
         before = 0.5 * len(artifacts)
@@ -135,6 +135,21 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
         evaluation_json=json.dumps(evaluation, indent=1).encode(),
         membership=membership,
         training_users=len(np.unique(users[split.train])),
+    )
+
+
+def _train_config(job: JobSpec, schema: TableSchema) -> TrainConfig:
+    """Small batches and a small step: tables of one party are small, and the parts of an ensemble must not overfit.
+
+    Raises FeatureError if the job names a column that may not be a feature.
+    """
+    names = tuple(name for name in job.features if name in schema) or None
+    return TrainConfig(
+        features=names,
+        members=job.members,
+        batch_size=256,
+        learning_rate=0.001,
+        max_epochs=job.max_epochs,
     )
 
 

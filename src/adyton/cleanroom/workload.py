@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ from adyton.cleanroom.contract import Contract, Output, Template
 from adyton.cleanroom.disclosure import join_statistics
 from adyton.cleanroom.engine import open_engine
 from adyton.cleanroom.gate import Candidate, GateCheck, GateLimits, check_candidate, check_model, check_synthetic
-from adyton.cleanroom.job import JobSpec
+from adyton.cleanroom.job import JobSpec, Progress
 from adyton.cleanroom.join import JoinedTable, PartyTable, join_tables
 from adyton.cleanroom.join_keys import contract_join_key
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
@@ -28,7 +28,6 @@ from adyton.cleanroom.templates import (
 from adyton.kernel.chance import RandomSource
 from adyton.learning.schema import Role
 
-Progress = Callable[[float, str], None]
 MIN_LITERAL_CHARACTERS = 6
 
 
@@ -88,7 +87,14 @@ class Workload:
         progress(0.1, "joining and looking back")
         key = contract_join_key(self.contract.hash, self.random)
         with open_engine(self.job.memory_mb, self.threads) as engine:
-            return join_tables(engine, self.tables[0], self.tables[1:], key=key, k=self.contract.binding_rule.k)
+            return join_tables(
+                engine,
+                self.tables[0],
+                self.tables[1:],
+                key=key,
+                k=self.contract.binding_rule.k,
+                counters={one.name: self.job.counters.get(one.dataset_id, ()) for one in self.tables},
+            )
 
     def _statistics(self, joined: JoinedTable) -> MadeOutput:
         loss = self.job.statistics_loss

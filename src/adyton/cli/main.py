@@ -15,6 +15,14 @@ from adyton.kernel.errors import AdytonError, InternalError
 # Only modules that exist are listed; a test loads every one of them.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("adyton.cli.demo:demo", "Run the whole loop on shipped data and write a report."),
+    "review": ("adyton.cli.review:review", "Simulate and compare how ads are given to moderators."),
+    "attest": ("adyton.cli.attest:attest", "Check attestation evidence by name."),
+    "broker": ("adyton.cli.broker:broker", "Release data keys to attested code only."),
+    "synth": ("adyton.cli.synth:synth", "Make synthetic tables and measure them."),
+    "device": ("adyton.cli.device:device", "Play a device: signals, encoder, auction, controls."),
+    "auction": ("adyton.cli.auction:auction", "Run the services of a protected auction."),
+    "egress": ("adyton.cli.egress:egress", "Encode, decode and check egress payloads."),
+    "sandbox": ("adyton.cli.sandbox:sandbox", "What untrusted scripts can and cannot do here."),
 }
 
 EXIT_CODES = """\

@@ -15,51 +15,42 @@ from typing import Any
 
 from adyton.flywheel.errors import StepFailedError
 from adyton.flywheel.held_out import EVENT_BITS, HeldOutUser
+from adyton.learning.ctr.features import Counter, Statistic
+from adyton.learning.schema import Role
 
 OWN_SERIES, PARTNER_SERIES = 0, 1
 MAX_EVENTS = 1000
 _PROFILE, _EVENTS, _MARKER = 1, 2, 9
+_MEASURES = {Statistic.IMPRESSIONS: "count", Statistic.TOTAL: "count", Statistic.RATE: "rate"}
 
 
 @dataclass(frozen=True)
 class SignalPlan:
     """Where each raw user column of the model lives on a device.
 
-    own_columns, partner_columns: profile columns of the advertiser and of the publisher; the slot is the position in
-    both together.   partner: the publisher's short name, the prefix of its features in the joined table.
+    own_columns: the advertiser's profile columns; the position is the slot.   own_counters, partner_counters: what the
+    model counts over the advertiser's and the publisher's earlier events; those of users are counted on the device.
     """
 
     own_columns: tuple[str, ...]
-    partner_columns: tuple[str, ...]
-    partner: str
-
-    def slot(self, field: str) -> int | None:
-        """The profile slot of a user field, None if it is no profile value."""
-        if field in self.own_columns:
-            return self.own_columns.index(field)
-        bare = field.removeprefix(f"{self.partner}_")
-        if bare != field and bare in self.partner_columns:
-            return len(self.own_columns) + self.partner_columns.index(bare)
-        return None
+    own_counters: tuple[Counter, ...]
+    partner_counters: tuple[Counter, ...]
 
     def update_json(self, user: HeldOutUser, marker: bytes, *, with_partner: bool) -> bytes:
         """The signal update (protected-auction §2.2) that puts a user's past on a device."""
         put = {_key(_MARKER, 0): _base64(marker)}
-        profiles = [(user.advertiser_profile, self.own_columns, 0)]
-        series = [(OWN_SERIES, user.advertiser_events)]
+        for slot, name in enumerate(self.own_columns):
+            if name in user.advertiser_profile:
+                put[_key(_PROFILE, slot)] = _base64(user.advertiser_profile[name].encode())
+        series = {OWN_SERIES: user.advertiser_events}
         if with_partner:
-            profiles.append((user.publisher_profile, self.partner_columns, len(self.own_columns)))
-            series.append((PARTNER_SERIES, user.publisher_events))
-        for profile, columns, first in profiles:
-            for position, name in enumerate(columns):
-                if name in profile:
-                    put[_key(_PROFILE, first + position)] = _base64(profile[name].encode())
+            series[PARTNER_SERIES] = user.publisher_events
         append = {
             _key(_EVENTS, number): {
                 "values": [_base64(bits.to_bytes(2, "little")) for bits in events[-MAX_EVENTS:]],
                 "max_signals": MAX_EVENTS,
             }
-            for number, events in series
+            for number, events in series.items()
             if events
         }
         return json.dumps({"put": put, "append": append}).encode()
@@ -69,26 +60,28 @@ class SignalPlan:
 
         Raises StepFailedError if a field cannot be computed on a device.
         """
-        return {"fields": [self._field(entry) for entry in user_fields]}
+        return {"fields": [{**_index_rule(entry), **self._source(str(entry["name"]))} for entry in user_fields]}
 
-    def _field(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        name = str(entry["name"])
-        if "edges" in entry:
-            rule: dict[str, Any] = {"edges": list(entry["edges"])}
-        else:
-            rule = {"values": {text: index + 1 for index, text in enumerate(entry["values"])}}
-        slot = self.slot(name)
-        if slot is not None:
-            return {**rule, "slot": slot}
-        for prefix, number in (("own_user_", OWN_SERIES), (f"{self.partner}_user_", PARTNER_SERIES)):
-            what = name.removeprefix(prefix)
-            if what == name:
-                continue
-            if what == "shown":
-                return {**rule, "series": number, "bit": None}
-            if what.endswith("_rate") and what.removesuffix("_rate") in EVENT_BITS:
-                return {**rule, "series": number, "bit": EVENT_BITS.index(what.removesuffix("_rate"))}
+    def _source(self, name: str) -> dict[str, Any]:
+        if name in self.own_columns:
+            return {"slot": self.own_columns.index(name)}
+        for series, counters in ((OWN_SERIES, self.own_counters), (PARTNER_SERIES, self.partner_counters)):
+            for counter in counters:
+                if counter.name == name and counter.role is Role.USER and counter.statistic in _MEASURES:
+                    return {
+                        "series": series,
+                        "bit": None if counter.column is None else EVENT_BITS.index(counter.column),
+                        "measure": _MEASURES[counter.statistic],
+                        "prior": counter.prior,
+                        "strength": counter.strength,
+                    }
         raise StepFailedError("a device cannot compute this user field of the model", where=name)
+
+
+def _index_rule(entry: Mapping[str, Any]) -> dict[str, Any]:
+    if "edges" in entry:
+        return {"edges": list(entry["edges"])}
+    return {"values": {text: index + 1 for index, text in enumerate(entry["values"])}}
 
 
 def published_script(name: str, config: Mapping[str, Any]) -> str:

@@ -44,11 +44,10 @@ class Moment:
 
 @dataclass(frozen=True)
 class HeldOutUser:
-    """One person: profile texts by column, and events before the moment as bit sets, oldest first."""
+    """One person: the advertiser's profile texts by column, and events before the moment as bit sets, oldest first."""
 
     number: int
     advertiser_profile: Mapping[str, str]
-    publisher_profile: Mapping[str, str]
     advertiser_events: tuple[int, ...]
     publisher_events: tuple[int, ...]
     moment: Moment
@@ -100,7 +99,6 @@ def _people(users: list[str], placements: pa.Table, feed: pa.Table) -> tuple[Hel
             HeldOutUser(
                 number=number,
                 advertiser_profile=_profile(last, kuairand.ADVERTISER_SCHEMA),
-                publisher_profile=_profile(feed_before[-1], kuairand.PUBLISHER_SCHEMA) if feed_before else {},
                 advertiser_events=tuple(_bits(row) for row in rows if row["time_ms"] < before),
                 publisher_events=tuple(_bits(row) for row in feed_before),
                 moment=Moment(before, last["hour"], last["tab"], str(last["item_id"]), bool(last["is_click"])),

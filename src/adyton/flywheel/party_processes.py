@@ -50,7 +50,7 @@ def buyer_config(
             insecure_fixed_noise_seed=fixed_noise_seed,
         ),
         key_value=KeyValueConfig(snapshot=str(folder / "ads"), udf=ScriptSource(default=str(folder / "retrieval.js"))),
-        inference=InferenceConfig(models=str(folder / "models")),
+        inference=InferenceConfig(models=str(folder / "models"), model_list="models.json"),
     )
     return config.model_dump(mode="json", exclude_none=True)
 
@@ -95,9 +95,9 @@ class PartyProcesses:
         return str(ready["processes"][name]["grpc"])
 
     async def collect(self, out: Path) -> str:
-        """Start `adyton auction collector` that writes into `out`, and give back its HTTP address."""
+        """Start `adyton auction collector` that writes into `out`, and give back its URL."""
         ready = await self._start(out.name, ["auction", "collector", "--out", str(out)])
-        return str(ready["http"])
+        return f"http://{ready['http']}"
 
     async def _start(self, name: str, arguments: Sequence[str]) -> dict[str, Any]:
         log = await asyncio.to_thread((self._folder / f"{name}.log").open, "wb")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -23,8 +23,8 @@ class StepProgress(Protocol):
 class Reporter(Protocol):
     """Told by the loop which step runs."""
 
-    def step(self, number: int, title: str) -> object:
-        """A context manager that gives a StepProgress."""
+    def step(self, number: int, title: str) -> AbstractContextManager[StepProgress]:
+        """Around one step."""
         ...
 
 

@@ -6,8 +6,8 @@
 //
 // CONFIG.fields, each with an `index` rule of the model's manifest, {values: {text: index}} or {edges: [...]}, and a source:
 //   {slot}                              a profile value
-//   {series, bit: null}                 how many events
-//   {series, bit}                       the share of events with this bit; unknown before the first event
+//   {series, bit, measure: 'count'}     how many events have this bit; all of them if bit is null
+//   {series, bit, measure: 'rate', prior, strength}    their share, smoothed
 // Index 0 means unknown.
 
 const PROFILE = 1;
@@ -37,11 +37,10 @@ function encodeSignals(signals, maxSize) {
 }
 
 function summarise(field, series) {
-  if (field.bit === null) {
-    return series.length;
-  }
-  const happened = series.filter((bits) => bits & (1 << field.bit)).length;
-  return series.length === 0 ? undefined : happened / series.length;
+  const happened = field.bit === null ? series.length : series.filter((bits) => bits & (1 << field.bit)).length;
+  return field.measure === 'count'
+    ? happened
+    : (happened + field.prior * field.strength) / (series.length + field.strength);
 }
 
 function categoryIndex(values, raw) {
