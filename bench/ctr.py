@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from adyton.kernel.chance import stream
 from adyton.learning.ctr import recipe
-from adyton.learning.ctr.config import Schedule, TrainConfig
+from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.features import with_counters
 from adyton.learning.ctr.training import RowSplit, TrainedModel, train
 from adyton.learning.datasets.kuairand import tables as kuairand
@@ -36,13 +36,12 @@ PROTOCOL_CONFIG = TrainConfig(
     fm_dim=16,
     head_dim=16,
     hidden=(64, 32),
+    members=4,
     min_count=2,
     learning_rate=0.003,
     batch_size=1024,
-    max_epochs=2,
-    checks_per_epoch=4,
-    patience=4,
-    schedule=Schedule.LINEAR,
+    max_epochs=1,
+    checks_per_epoch=2,
 )
 
 
@@ -57,7 +56,7 @@ def main() -> None:
         if options.cross_domain:
             cross_domain(seed, options.members or 3)
         else:
-            protocol(seed, options.members or 1, options.threads)
+            protocol(seed, options.members or PROTOCOL_CONFIG.members, options.threads)
 
 
 def protocol(seed: int, members: int, threads: int) -> None:
