@@ -97,9 +97,9 @@ class TrainedModel:
         """
         sides, rows = [], []
         for side in Side:
-            distinct, row_of = np.unique(self.encoder.encode(table, side), axis=0, return_inverse=True)
+            distinct, row_of = _distinct_rows(self.encoder.encode(table, side))
             sides.append(distinct)
-            rows.append(torch.from_numpy(row_of.reshape(-1)))
+            rows.append(torch.from_numpy(row_of))
         total = torch.zeros(table.num_rows, dtype=torch.float64)
         for member in self.members:
             vectors = [side_vectors(member, s, x) for s, x in zip(Side, sides, strict=True)]
@@ -114,6 +114,20 @@ class TrainedModel:
         """Click probabilities float64[B].   Raises TableError for a missing or unfit column."""
         probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-self.logits(table)))
         return probabilities
+
+
+def _distinct_rows(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct rows, and for each row its place among them.
+
+    Sorting one 64-bit hash a row is faster than sorting rows; a collision is noticed and then rows are sorted.
+    """
+    factors = stream(0, "row hash").integers(1, 2**63, indices.shape[1], np.int64) * 2 + 1
+    hashes = (indices * factors).sum(axis=1)
+    _, first, row_of = np.unique(hashes, return_index=True, return_inverse=True)
+    distinct = indices[first]
+    if not np.array_equal(distinct[row_of], indices):
+        distinct, row_of = np.unique(indices, axis=0, return_inverse=True)
+    return distinct, row_of.reshape(-1)
 
 
 def side_vectors(member: FactorisedNetwork, side: Side, indices: NDArray[np.int64]) -> SideVectors:
