@@ -24,11 +24,10 @@ from typing import Any
 from adyton.cleanroom.attestation import errors as attestation_errors
 from adyton.cleanroom.contract import Output
 from adyton.cleanroom.errors import EnclaveProtocolError, EnclaveUnavailableError, SealWriteError
-from adyton.cleanroom.job import JobSpec
+from adyton.cleanroom.job import JobSpec, Progress
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.receipt import Receipt
 from adyton.cleanroom.sealed_box import open_box
-from adyton.cleanroom.workload import Progress
 from adyton.kernel.errors import (
     AdytonError,
     BadInputError,

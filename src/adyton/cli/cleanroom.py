@@ -1,0 +1,133 @@
+"""`adyton cleanroom`: run a job, open its outputs, show the code measurement."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from adyton.cleanroom.errors import EnclaveUnavailableError
+from adyton.cleanroom.job import JobSpec
+from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
+from adyton.cleanroom.measurement import code_measurement, measured
+from adyton.cleanroom.receipt import load_receipt
+from adyton.cleanroom.run import open_output, run_cleanroom
+from adyton.cleanroom.sealed_table import manifest_path, sealed_path
+from adyton.cleanroom.signed_contract import load_contract
+from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
+from adyton.kernel.errors import BadInputError
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_PATH = click.Path(path_type=Path)
+
+
+@click.group()
+def cleanroom() -> None:
+    """Run jobs on sealed tables in an attested enclave."""
+
+
+@cleanroom.command("run")
+@click.argument("contract", type=_FILE)
+@click.option("--job", "job_file", required=True, type=_FILE, help="JSON: what to run.")
+@click.option("--sealed", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--broker", "brokers", multiple=True, required=True, metavar="OWNER=ADDRESS", help="Repeatable.")
+@click.option("--ledger", required=True, type=_PATH, help="SQLite file of the privacy ledger.")
+@click.option("--counter", required=True, type=_PATH, help="File that guards the ledger; keep it elsewhere.")
+@click.option("--out", required=True, type=_PATH, help="New folder for receipt and sealed outputs.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The receipt as JSON on stdout.")
+def run_command(
+    contract: Path,
+    job_file: Path,
+    sealed: Path,
+    brokers: tuple[str, ...],
+    ledger: Path,
+    counter: Path,
+    out: Path,
+    threads: int,
+    as_json: bool,
+) -> None:
+    """Run a job of CONTRACT. The enclave's process opens the tables; this one sees nothing of them."""
+    try:
+        job = JobSpec.from_json(json.loads(job_file.read_text()))
+    except ValueError as error:
+        raise BadInputError("the job is no JSON", where=job_file.name) from error
+    addresses = {}
+    for text in brokers:
+        owner, separator, address = text.partition("=")
+        if not separator:
+            raise BadInputError(f"{text!r} is not OWNER=ADDRESS")
+        addresses[owner] = address
+    inputs = {
+        str(d.dataset_id): (
+            sealed_path(sealed, d.dataset_id, d.version),
+            manifest_path(sealed, d.dataset_id, d.version),
+        )
+        for d in load_contract(contract).contract.datasets
+    }
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("starting the enclave", total=1.0)
+        result = run_cleanroom(
+            contract,
+            inputs,
+            addresses,
+            job,
+            out,
+            ledger=ledger,
+            counter=counter,
+            threads=threads,
+            progress=lambda fraction, what: bar.update(task, completed=fraction, description=what),
+        )
+    if as_json:
+        click.echo(json.dumps(result.receipt.as_json()))
+    else:
+        click.echo("\n".join([str(result.receipt_path), *(str(one.path) for one in result.outputs)]))
+    if result.receipt.is_development:
+        click.echo("DEVELOPMENT enclave: the protocol is real, the protection is not", err=True)
+
+
+@cleanroom.command("open")
+@click.argument("box", type=_FILE)
+@click.option("--key", "key_file", required=True, type=_FILE)
+@click.option("--passphrase-file", type=_FILE, help=f"Otherwise {PASSPHRASE_VARIABLE} of the environment.")
+@click.option("--receipt", type=_FILE, help="Refuse a box that this receipt's enclave did not sign.")
+@click.option("-o", "out", type=click.Path(dir_okay=False, allow_dash=True, path_type=Path), required=True)
+def open_command(box: Path, key_file: Path, passphrase_file: Path | None, receipt: Path | None, out: Path) -> None:
+    """Open a sealed output that was made for this party; `-o -` writes to stdout."""
+    party = open_party(key_file, passphrase_file)
+    content = open_output(box, party, receipt=load_receipt(receipt) if receipt else None)
+    if str(out) == "-":
+        sys.stdout.buffer.write(content)
+    else:
+        out.write_bytes(content)
+
+
+@cleanroom.command("settle")
+@click.option("--ledger", required=True, type=_FILE)
+@click.option("--counter", required=True, type=_PATH)
+def settle_command(ledger: Path, counter: Path) -> None:
+    """Settle what dead jobs left open in the ledger; prints each and what became of it."""
+    store = LedgerStore(ledger, FileCounter(counter))
+    for one in store.settle_crashed():
+        click.echo(f"{one.reservation_id} {'spent' if one.is_spent else 'given back'}")
+
+
+@cleanroom.command("measurement")
+@click.option("--json", "as_json", is_flag=True, help="What was measured, to compare two installations.")
+def measurement_command(as_json: bool) -> None:
+    """Print the hash of this installation's enclave code."""
+    if sys.platform != "linux":
+        raise EnclaveUnavailableError("the enclave runs on Linux only")
+    click.echo(json.dumps(measured(), indent=1) if as_json else code_measurement().hex())

@@ -1,0 +1,37 @@
+"""`adyton receipt`: check again, offline, what a run says of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from adyton.cleanroom.receipt import load_receipt, require_receipt, verify_receipt
+from adyton.cleanroom.signed_contract import load_contract
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.group()
+def receipt() -> None:
+    """Check receipts of clean-room runs."""
+
+
+@receipt.command("verify")
+@click.argument("file", type=_FILE)
+@click.option("--contract", "contract_file", required=True, type=_FILE, help="The contract that you signed.")
+@click.option("--outputs", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder with boxes.")
+@click.option("--json", "as_json", is_flag=True)
+def verify_command(file: Path, contract_file: Path, outputs: Path | None, as_json: bool) -> None:
+    """Compute every fact of a receipt again; exit 0 only if all hold."""
+    signed = load_contract(contract_file)
+    signed.check_signatures()
+    boxes = {path.name: path.read_bytes() for path in sorted(outputs.glob("*.box"))} if outputs else None
+    verdict = verify_receipt(load_receipt(file), signed.contract, boxes)
+    if as_json:
+        click.echo(json.dumps(verdict.as_json()))
+    else:
+        for check in verdict.checks:
+            click.echo(f"{'ok    ' if check.passed else 'FAILED'} {check.name:<12} {check.found}")
+    require_receipt(verdict)

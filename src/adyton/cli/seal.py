@@ -1,0 +1,73 @@
+"""`adyton seal`: encrypt a table so that only its owner, and enclaves its owner's broker has checked, can open it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from adyton.cleanroom.sealed_table import manifest_path, seal_file, sealed_path
+from adyton.cleanroom.table_columns import declare_columns
+from adyton.cleanroom.table_source import file_schema
+from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
+from adyton.kernel.errors import BadInputError
+from adyton.learning.schema import TableSchema
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("file", type=_FILE)
+@click.option("--schema", "schema_file", required=True, type=_FILE, help="JSON: the columns, their roles and kinds.")
+@click.option("--id", "dataset_id", required=True, help="Dataset id, used once per version.")
+@click.option("--version", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--key", "key_file", required=True, type=_FILE, help="The owner's NAME.key.json.")
+@click.option("--passphrase-file", type=_FILE, help=f"Otherwise {PASSPHRASE_VARIABLE} of the environment.")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), default=Path("sealed"), show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The manifest as JSON on stdout.")
+def seal(
+    file: Path,
+    schema_file: Path,
+    dataset_id: str,
+    version: int,
+    key_file: Path,
+    passphrase_file: Path | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Seal FILE (CSV or Parquet). Plaintext never touches a disk again."""
+    owner = open_party(key_file, passphrase_file)
+    try:
+        schema = TableSchema.from_json(json.loads(schema_file.read_text()))
+    except ValueError as error:
+        raise BadInputError("the schema is no JSON", where=schema_file.name) from error
+    columns = declare_columns(schema, file_schema(file))
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("sealing"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("rows"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    ) as bar:
+        task = bar.add_task("sealing", total=None)
+        manifest = seal_file(
+            file,
+            out,
+            columns,
+            dataset_id=dataset_id,
+            version=version,
+            owner=owner,
+            progress=lambda rows: bar.update(task, completed=rows),
+        )
+    if as_json:
+        click.echo(json.dumps(manifest.as_json()))
+    else:
+        click.echo(f"{sealed_path(out, dataset_id, version)}\n{manifest_path(out, dataset_id, version)}")
+    click.echo(f"{manifest.rows} rows, {manifest.ciphertext_bytes} bytes, {manifest.ciphertext_sha256}", err=True)
