@@ -162,7 +162,7 @@ def show_command(file: Path, as_json: bool) -> None:
         f"rule     k {rule.k}; {', '.join(sorted(t.value for t in rule.templates)) or 'no template'}",
         f"rule     without guarantee: {', '.join(sorted(o.value for o in rule.without_guarantee)) or 'nothing'}",
         f"rule     code {', '.join(sorted(m[:16] for m in rule.measurements))}",
-        f"rule     {'DEVELOPMENT enclave allowed, which protects nothing' if rule.allow_dev else 'trusted hardware only'}",
+        f"rule     {'DEVELOPMENT enclave, which protects nothing,' if rule.allow_dev else 'trusted hardware'} will do",
         *(f"output   {o.output.value} to {', '.join(o.recipients)}" for o in agreed.outputs),
     ]
     click.echo("\n".join(lines))
