@@ -42,6 +42,12 @@ _STORAGE_OF = {str(arrow_type): name for name, arrow_type in STORAGE.items()} | 
     "list<element: string>": "list<string>",
     "list<item: string>": "list<string>",
 }
+_STORAGE_OF_TEXT = {
+    Kind.NUMBER: "float64",
+    Kind.BINARY: "int8",
+    Kind.TIMESTAMP: "int64",
+    Kind.LIST: "list<string>",
+}
 
 
 @dataclass(frozen=True)
@@ -112,8 +118,12 @@ def declare_columns(schema: TableSchema, arrow: pa.Schema) -> tuple[TableColumn,
         arrow_type = str(arrow.field(column.name).type)
         if arrow_type not in _STORAGE_OF:
             raise ContractError(f"type {arrow_type} cannot be sealed", where=column.name, hint=", ".join(STORAGE))
+        storage = _STORAGE_OF[arrow_type]
+        if storage == "string":
+            # Text that should be numbers: sealing converts it, and names the row that is none.
+            storage = _STORAGE_OF_TEXT.get(column.kind, "string")
         required = column.role in (Role.USER_ID, Role.ITEM_ID, Role.LABEL, Role.TIME)
-        declared.append(TableColumn(column, _STORAGE_OF[arrow_type], nullable=not required))
+        declared.append(TableColumn(column, storage, nullable=not required))
     return tuple(declared)
 
 

@@ -16,6 +16,11 @@ from adyton.kernel.errors import AdytonError, InternalError
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("adyton.cli.demo:demo", "Run the whole loop on shipped data and write a report."),
     "review": ("adyton.cli.review:review", "Simulate and compare how ads are given to moderators."),
+    "party": ("adyton.cli.party:party", "Make and show a party's keys."),
+    "seal": ("adyton.cli.seal:seal", "Seal a table for its owner and for checked enclaves."),
+    "contract": ("adyton.cli.contract:contract", "Draft, sign, show and verify a contract."),
+    "cleanroom": ("adyton.cli.cleanroom:cleanroom", "Run jobs on sealed tables and open their outputs."),
+    "receipt": ("adyton.cli.receipt:receipt", "Check receipts of clean-room runs."),
     "attest": ("adyton.cli.attest:attest", "Check attestation evidence by name."),
     "broker": ("adyton.cli.broker:broker", "Release data keys to attested code only."),
     "synth": ("adyton.cli.synth:synth", "Make synthetic tables and measure them."),

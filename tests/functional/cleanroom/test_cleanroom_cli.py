@@ -1,0 +1,87 @@
+"""Two parties on the command line: keys, sealing, a contract, and what each command says when it cannot go on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from adyton.cli.main import run
+
+SCHEMA = {
+    "columns": [
+        {"name": "user_id", "role": "user_id", "kind": "category"},
+        {"name": "age", "role": "user", "kind": "number"},
+    ]
+}
+
+
+@pytest.fixture(autouse=True)
+def at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ADYTON_PASSPHRASE", "correct horse")
+    Path("schema.json").write_text(json.dumps(SCHEMA))
+    Path("table.csv").write_text("user_id,age\n" + "".join(f"user-{i},{i}\n" for i in range(20)))
+
+
+def seal(owner: str, *more: str) -> int:
+    return run(
+        ["seal", "table.csv", "--schema", "schema.json", "--id", f"{owner}-log", "--key", f"{owner}.key.json", *more]
+    )
+
+
+def test_from_keys_to_a_signed_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("publisher", "advertiser"):
+        assert run(["party", "init", name]) == 0
+        assert seal(name) == 0
+    draft = ["contract", "draft", "c.json", "--id", "spring", "--output", "model=advertiser", "--allow-dev"]
+    for name in ("publisher", "advertiser"):
+        draft += ["--party", f"{name}.party.json", "--manifest", f"sealed/{name}-log.v1.manifest.json"]
+    assert run(draft) == 0
+    assert run(["contract", "verify", "c.json"]) == 11
+    for name in ("publisher", "advertiser"):
+        assert run(["contract", "sign", "c.json", "--key", f"{name}.key.json"]) == 0
+    capsys.readouterr()
+
+    assert run(["contract", "verify", "c.json", "--json"]) == 0
+    verified = json.loads(capsys.readouterr().out)
+    assert (verified["state"], verified["missing"]) == ("active", [])
+    assert run(["contract", "show", "c.json"]) == 0
+    shown = capsys.readouterr().out
+    assert "DEVELOPMENT enclave" in shown
+    assert "output   model to advertiser" in shown
+    assert run(["contract", "notice", "revoke", "c.json", "--key", "publisher.key.json"]) == 0
+    assert capsys.readouterr().out.strip() == "revoked"
+
+
+def test_each_fault_has_its_exit_code_and_a_way_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(["party", "init", "publisher"]) == 0
+    assert seal("publisher") == 0
+    assert seal("publisher") == 11
+    assert "hint: raise the version" in capsys.readouterr().err
+
+    Path("table.csv").write_text("user_id,age\nuser-1,30\nuser-2,private-text\n")
+    assert seal("publisher", "--version", "2") == 10
+    told = capsys.readouterr().err
+    assert "column age" in told
+    assert "private-text" not in told
+
+    monkeypatch.setenv("ADYTON_PASSPHRASE", "wrong")
+    assert seal("publisher", "--version", "3") == 11
+    monkeypatch.delenv("ADYTON_PASSPHRASE")
+    assert seal("publisher", "--version", "3") == 10
+    assert "ADYTON_PASSPHRASE" in capsys.readouterr().err
+    assert run(["party", "init", "../x"]) == 10
+
+
+def test_the_measurement_is_the_same_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = []
+    for _ in range(2):
+        assert run(["cleanroom", "measurement"]) == 0
+        outputs.append(capsys.readouterr().out)
+
+    assert outputs[0] == outputs[1]
+    assert len(outputs[0].strip()) == 64
