@@ -186,8 +186,9 @@ def synthesize(
     rows = np.sort(np.concatenate([split.train, split.validation]))
     table = joined.table.select(list(schema.names)).take(pa.array(rows))
     keys = joined.user_key.take(pa.array(rows)).to_numpy()
-    # Join keys are HMACs under a fresh key: their remainder is a fair draw that nobody outside can repeat.
-    is_holdout = keys % HOLDOUT_ONE_IN == 0
+    # Users are numbered by their first row, so that the draw depends on the job's seed and not on this run's keys.
+    user = joined.user_key.take(pa.array(rows)).combine_chunks().dictionary_encode().indices.to_numpy()
+    is_holdout = stream(seed, "synthetic holdout").permutation(user.max() + 1)[user] % HOLDOUT_ONE_IN == 0
     fitted, holdout = table.filter(pa.array(~is_holdout)), table.filter(pa.array(is_holdout))
     model = fit(
         fitted, schema, loss=request.loss, unit="user", max_rows_per_user=request.max_rows_per_user, source=source

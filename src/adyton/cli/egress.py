@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from adyton.cli.egress_curve import curve
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom, RandomSource
 from adyton.kernel.errors import BadInputError
 from adyton.protocol.egress_noise import noise_payload
@@ -131,3 +132,6 @@ def _source(seed: int | None) -> RandomSource:
         return OsRandom()
     click.echo("warning: seeded noise repeats itself and protects nothing", err=True)
     return InsecureFixedRandom(seed, "egress noise")
+
+
+egress.add_command(curve)

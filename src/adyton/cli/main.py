@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "receipt": ("adyton.cli.receipt:receipt", "Check receipts of clean-room runs."),
     "attest": ("adyton.cli.attest:attest", "Check attestation evidence by name."),
     "broker": ("adyton.cli.broker:broker", "Release data keys to attested code only."),
+    "ctr": ("adyton.cli.ctr:ctr", "Train, evaluate and export click models."),
     "synth": ("adyton.cli.synth:synth", "Make synthetic tables and measure them."),
     "device": ("adyton.cli.device:device", "Play a device: signals, encoder, auction, controls."),
     "auction": ("adyton.cli.auction:auction", "Run the services of a protected auction."),

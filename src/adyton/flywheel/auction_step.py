@@ -144,7 +144,8 @@ class _Runner:
         self._done = 0
 
     async def run(self, progress: StepProgress) -> list[AuctionRun]:
-        limit = asyncio.Semaphore(_AT_ONCE)
+        # Fixed noise repeats itself only if requests come in the same order.
+        limit = asyncio.Semaphore(1 if self._plan.fixed_noise else _AT_ONCE)
         total = len(self._plan.users)
 
         async def one(user: HeldOutUser) -> list[AuctionRun]:
