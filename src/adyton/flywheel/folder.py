@@ -32,11 +32,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
     partial: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _refuse_full(target.parent)
         partial = Path(tempfile.mkdtemp(prefix=f".{target.name}-partial-", dir=target.parent))
     except OSError as error:
         raise _unusable(target.parent, error) from error
     try:
+        _refuse_full(target.parent)
         yield partial
         _swap(partial, target)
     except OSError as error:
