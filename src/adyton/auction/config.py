@@ -142,13 +142,25 @@ class InferenceConfig(Section):
 class KeysConfig(Section):
     """Where keys come from outside of test mode.
 
-    private_keys: key file of this party, `{"keys": [{"id": hex, "private": base64}]}`.
+    private_keys: key file of this party, `{"keys": [{"id": hex, "private": base64}]}`.   coordinators: instead of it,
+    the http(s) URLs of one key service, or of two that hold a half of each key (protected-auction §14.2).
     public_keys: the public key list that requests to peers are sealed to: a file or an http(s) URL.
+    max_age_s: how old keys of coordinators may be.
     """
 
-    private_keys: str
+    private_keys: str | None = None
+    coordinators: tuple[str, ...] = Field(default=(), max_length=2)
     public_keys: str
     refresh_period_ms: Milliseconds = 20_000_000
+    max_age_s: int = Field(default=3_974_400, gt=0)
+
+    @model_validator(mode="after")
+    def _check_source(self) -> KeysConfig:
+        if (self.private_keys is None) == (not self.coordinators):
+            raise ValueError("give one of `private_keys` and `coordinators`")
+        if len(set(self.coordinators)) != len(self.coordinators):
+            raise ValueError("two coordinators must be different services")
+        return self
 
 
 class SandboxConfig(Section):
@@ -259,7 +271,6 @@ def anchored(config: ProcessConfig, folder: Path) -> ProcessConfig:
     if config.inference is not None and config.inference.models is not None:
         updates["inference"] = changed(config.inference, models=place(config.inference.models))
     if config.keys is not None:
-        updates["keys"] = changed(
-            config.keys, private_keys=place(config.keys.private_keys), public_keys=place(config.keys.public_keys)
-        )
+        private = None if config.keys.private_keys is None else place(config.keys.private_keys)
+        updates["keys"] = changed(config.keys, private_keys=private, public_keys=place(config.keys.public_keys))
     return config.model_copy(update=updates)

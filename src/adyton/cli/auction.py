@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from adyton.cli.keys import keys
+
 
 @click.group()
 def auction() -> None:
@@ -19,8 +21,15 @@ def auction() -> None:
 )
 @click.option("--all", "is_whole_stack", is_flag=True, help="A seller and two buyers on loopback, with the test key.")
 @click.option("--from-environment", is_flag=True, help="Read the reference services' environment names.")
+@click.option(
+    "--evidence",
+    type=click.Choice(["dev-sim"]),
+    help="How to prove to key services what code runs here. dev-sim: DEVELOPMENT evidence, which protects nothing.",
+)
 @click.option("--log-level", default="WARNING", show_default=True, help="Least level that is logged to stderr.")
-def serve(config_file: Path | None, is_whole_stack: bool, from_environment: bool, log_level: str) -> None:
+def serve(
+    config_file: Path | None, is_whole_stack: bool, from_environment: bool, evidence: str | None, log_level: str
+) -> None:
     """Serve until SIGTERM or SIGINT. One JSON line with the addresses on stdout says that it is ready."""
     from adyton.auction.config import load_config
     from adyton.auction.services.run import serve_processes
@@ -28,9 +37,16 @@ def serve(config_file: Path | None, is_whole_stack: bool, from_environment: bool
 
     if sum((config_file is not None, is_whole_stack, from_environment)) != 1:
         raise click.UsageError("give one of --config FILE, --all and --from-environment")
+    if evidence is not None and config_file is None:
+        raise click.UsageError("--evidence goes with --config FILE")
     log_to_stderr(log_level.upper())
     if config_file is not None:
-        asyncio.run(serve_processes([load_config(config_file)], announce=click.echo))
+        caller = None
+        if evidence is not None:
+            from adyton.flywheel.key_service import development_caller
+
+            caller = development_caller()
+        asyncio.run(serve_processes([load_config(config_file)], announce=click.echo, caller=caller))
     elif is_whole_stack:
         from adyton.auction.services.demo_stack import serve_demo_stack
 
@@ -60,13 +76,4 @@ def collector(out: Path, listen: str, log_level: str) -> None:
     asyncio.run(serve_collector(out, listen, announce=click.echo))
 
 
-@auction.command()
-@click.option("--private", type=click.Path(dir_okay=False, path_type=Path), required=True, help="New private key file.")
-@click.option("--public", type=click.Path(dir_okay=False, path_type=Path), required=True, help="Public key list.")
-@click.option("--count", type=click.IntRange(1, 20), default=1, show_default=True, help="How many key pairs.")
-def keys(private: Path, public: Path, count: int) -> None:
-    """Make key pairs for services outside of test mode."""
-    from adyton.auction.services.key_source import write_new_keys
-
-    write_new_keys(private, public, n_keys=count)
-    click.echo(f"wrote {count} key pair(s); keep {private} secret, publish {public}", err=True)
+auction.add_command(keys)

@@ -118,6 +118,20 @@ def bind(address: str) -> socket.socket:
     return listener
 
 
-def http_server(app: Starlette) -> HttpServer:
-    """A quiet server: access logs would tell when which client called."""
-    return HttpServer(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+def http_server(app: Starlette, *, max_header_bytes: int = 16 * 1024) -> HttpServer:
+    """A quiet server: access logs would tell when which client called.
+
+    max_header_bytes: of a request's line and headers together.
+    """
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        http="h11",
+        h11_max_incomplete_event_size=max_header_bytes,
+        date_header=False,
+        server_header=False,
+    )
+    return HttpServer(config)

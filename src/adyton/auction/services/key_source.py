@@ -1,4 +1,4 @@
-"""Where a process's keys come from outside of test mode: a key file of its own and a list of public keys.
+"""Where a process's keys come from outside of test mode: a key file of its own or coordinators, and a public list.
 
     private key file   {"keys": [{"id": "<hex KMS id>", "private": "<base64, 32 bytes>"}]}     mode 0600
     public key list    {"keys": [{"id": "<hex KMS id>", "key": "<base64, 32 bytes>"}]}         file or URL (§14.1)
@@ -17,6 +17,7 @@ from pathlib import Path
 
 from adyton.auction.config import KeysConfig
 from adyton.auction.errors import ConfigError
+from adyton.auction.keys.attestation import AttestedCaller
 from adyton.auction.services.code_store import BlobFetcher
 from adyton.auction.services.key_material import KeyMaterial
 from adyton.kernel.chance import OsRandom, RandomSource
@@ -24,19 +25,33 @@ from adyton.protocol.errors import KeyListError
 from adyton.protocol.keys import KeyRing, PrivateKey, key_id_of, kms_id_of, parse_public_key_list, print_public_key_list
 
 
-async def load_keys(config: KeysConfig, fetcher: BlobFetcher) -> KeyMaterial:
+async def load_keys(config: KeysConfig, fetcher: BlobFetcher, *, caller: AttestedCaller | None = None) -> KeyMaterial:
     """The keys that the configuration names.
 
-    Raises ConfigError, KeyListError, TestKeyRefusedError (the published test key is never accepted here) or
-    CodeFetchError.
+    caller: proves to coordinators what code runs here; without one they are not asked.
+    Raises ConfigError, KeyListError, TestKeyRefusedError (the published test key is never accepted here),
+    CodeFetchError, and what `fetch_private_keys` raises.
     """
-    ring = KeyRing(parse_private_keys(await fetcher.fetch(config.private_keys)))
-    return KeyMaterial(ring, parse_public_key_list(await fetcher.fetch(config.public_keys)))
+    if config.private_keys is not None:
+        private = parse_private_keys(await fetcher.fetch(config.private_keys))
+    elif caller is None:
+        raise ConfigError(
+            "coordinators release keys to attested services only", where="keys.coordinators", hint="name a platform"
+        )
+    else:
+        from adyton.auction.keys.client import fetch_private_keys  # its HTTP client loads slowly
+
+        private = await fetch_private_keys(config.coordinators, caller, max_age_s=config.max_age_s)
+        if not private:
+            raise ConfigError("the coordinators hold no key that is whole", where="keys.coordinators")
+    return KeyMaterial(KeyRing(private), parse_public_key_list(await fetcher.fetch(config.public_keys)))
 
 
-async def refresh_keys(material: KeyMaterial, config: KeysConfig, fetcher: BlobFetcher) -> None:
+async def refresh_keys(
+    material: KeyMaterial, config: KeysConfig, fetcher: BlobFetcher, *, caller: AttestedCaller | None = None
+) -> None:
     """Read both again; raises as `load_keys`, and then the old keys stay in use."""
-    fresh = await load_keys(config, fetcher)
+    fresh = await load_keys(config, fetcher, caller=caller)
     material.replace(fresh.ring, fresh.public_keys)
 
 

@@ -20,6 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from adyton.auction.buyer.egress_fields import EgressRules
 from adyton.auction.config import AuctionConfig, BiddingConfig, KeysConfig, KeyValueConfig, ProcessConfig, ScriptSource
 from adyton.auction.errors import ConfigError
+from adyton.auction.keys.attestation import AttestedCaller
 from adyton.auction.retrieval.store import AdRetrievalStore
 from adyton.auction.retrieval.watcher import FolderWatcher
 from adyton.auction.services.auction import AuctionService
@@ -83,13 +84,22 @@ class PartyProcess:
             print(party.addresses.grpc)
             await party.serve_forever()
 
-    keys: None for the keys that the configuration names.   clock: for records and replay windows.
+    keys: None for the keys that the configuration names.   caller: proves to key services what code runs here; needed
+    where the configuration names coordinators.   clock: for records and replay windows.
     """
 
-    def __init__(self, config: ProcessConfig, *, keys: KeyMaterial | None = None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: ProcessConfig,
+        *,
+        keys: KeyMaterial | None = None,
+        caller: AttestedCaller | None = None,
+        clock: Clock | None = None,
+    ) -> None:
         self.config = config
         self.metrics = Metrics()
         self._given_keys = keys
+        self._caller = caller
         self._clock: Clock = clock or SystemClock()
         self._debug = DebugPolicy(config.consented_debug_token, config.production)
         self._stack = AsyncExitStack()
@@ -188,7 +198,7 @@ class PartyProcess:
             return KeyMaterial.test_mode()
         config = self.config.keys
         assert config is not None, "the configuration was checked"
-        material = await load_keys(config, self._fetcher)
+        material = await load_keys(config, self._fetcher, caller=self._caller)
         self._in_background(self._refresh_keys_forever(material, config))
         return material
 
@@ -371,7 +381,7 @@ class PartyProcess:
         while True:
             await asyncio.sleep(config.refresh_period_ms / 1000)
             try:
-                await refresh_keys(material, config, self._fetcher)
+                await refresh_keys(material, config, self._fetcher, caller=self._caller)
             except AdytonError as error:
                 _log.warning("keys were not refreshed: %s", error)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 
 from adyton.auction.config import ProcessConfig
+from adyton.auction.keys.attestation import AttestedCaller
 from adyton.auction.services.process import PartyProcess
 
 
@@ -21,14 +22,17 @@ def stop_on_signals() -> asyncio.Event:
     return stop
 
 
-async def serve_processes(configs: Sequence[ProcessConfig], *, announce: Callable[[str], None]) -> None:
+async def serve_processes(
+    configs: Sequence[ProcessConfig], *, announce: Callable[[str], None], caller: AttestedCaller | None = None
+) -> None:
     """Serve all `configs` in this process until SIGTERM or SIGINT.
 
+    caller: as for `PartyProcess`.
     announce: gets one JSON line `{"ready": true, "processes": {name: {"grpc": ..., "http": ...}}}`.
     """
     stop = stop_on_signals()
     async with AsyncExitStack() as stack:
-        parties = [await stack.enter_async_context(PartyProcess(config)) for config in configs]
+        parties = [await stack.enter_async_context(PartyProcess(config, caller=caller)) for config in configs]
         addresses = {party.config.name: party.addresses.as_json() for party in parties}
         announce(json.dumps({"ready": True, "processes": addresses}))
         await stop.wait()

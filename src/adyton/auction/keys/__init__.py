@@ -1,0 +1,1 @@
+"""The self-hosted key service: rotation, the public list, and private keys for attested services only."""
