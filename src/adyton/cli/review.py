@@ -13,6 +13,7 @@ from adyton.kernel.errors import UnavailableError
 from adyton.review.allocators.registry import allocator_classes
 from adyton.review.arrivals import Pattern
 from adyton.review.bound import Bound, lower_bound
+from adyton.review.compat import SourceResult, draw_source_day, simulate_as_source
 from adyton.review.day import Day, DayConfig, draw_day
 from adyton.review.estimators import find_estimators
 from adyton.review.generator import resample_workbook
@@ -47,6 +48,7 @@ def review() -> None:
 @click.option("--break-minutes", type=int, default=0, show_default=True)
 @click.option("--no-show", type=float, default=0.0, show_default=True)
 @click.option("--stagger-shifts", is_flag=True, help="Shifts start at random hours.")
+@click.option("--compat", type=click.Choice(["seed"]), help="`seed`: the source's stream and loss, faults included.")
 @click.option("--bound-steps", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def simulate_command(
@@ -64,10 +66,14 @@ def simulate_command(
     break_minutes: int,
     no_show: float,
     stagger_shifts: bool,
+    compat: str | None,
     bound_steps: int,
     as_json: bool,
 ) -> None:
-    """One day under one allocator, with its lower bound."""
+    """One day under one allocator, with its lower bound.
+
+    With --compat seed: the source's own loss, which has no bound and is not audited; no CSV is written.
+    """
     config = DayConfig(
         pattern=Pattern(pattern),
         volume=volume,
@@ -81,6 +87,11 @@ def simulate_command(
     workbook = load_workbook(input_path)
     if source == "synthetic":
         workbook = resample_workbook(workbook, stream(seed, "review", "synthetic"))
+    if compat:
+        source_day = draw_source_day(workbook, config, seed=seed, estimators=find_estimators(estimators))
+        source_result = simulate_as_source(source_day, allocator=allocator, seed=seed)
+        click.echo(json.dumps(source_json(source_result)) if as_json else _source_text(source_result))
+        return
     day = draw_day(workbook, config, seed=seed, estimators=find_estimators(estimators))
     result = simulate(day, allocator=allocator, seed=seed)
     bound = lower_bound(day, n_steps=bound_steps)
@@ -124,6 +135,38 @@ def result_json(result: DayResult, bound: Bound) -> dict[str, object]:
         "wait_minutes": {"p50": result.wait_p50, "p95": result.wait_p95},
         "simulated_seconds": result.simulated_seconds,
     }
+
+
+def source_json(result: SourceResult) -> dict[str, object]:
+    """The JSON object of one day in compatibility mode: the source's figures, and how far its faults went."""
+    return {
+        "compat": "seed",
+        "allocator": result.allocator,
+        "seed": result.seed,
+        "loss": {"seed_loss": result.loss, "wait": result.wait_loss, "inaccuracy": result.inaccuracy_loss},
+        "finished_fraction": result.finished_fraction,
+        "utilisation": result.utilisation,
+        "faults": {
+            "arrivals": result.n_arrivals,
+            "distinct_ads": result.n_distinct,
+            "dropped_at_no_cost": result.n_dropped,
+            "refused_and_charged": result.n_refused,
+            "minutes_played": result.n_minutes,
+        },
+    }
+
+
+def _source_text(result: SourceResult) -> str:
+    return "\n".join(
+        [
+            f"allocator    {result.allocator}, seed {result.seed}, counted as the source does",
+            f"seed's loss  {result.loss:>12,.0f}",
+            f"  of it      wait {result.wait_loss:,.0f}, inaccuracy {result.inaccuracy_loss:,.0f}",
+            f"finished     {result.finished_fraction:.1%}, utilisation {result.utilisation:.1%}",
+            f"faults       {result.n_arrivals} arrivals of {result.n_distinct} ads, {result.n_dropped} dropped free,"
+            f" {result.n_refused} refusals charged, {result.n_minutes} minutes played",
+        ]
+    )
 
 
 def _print(result: DayResult, bound: Bound) -> None:

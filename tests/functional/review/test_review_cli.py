@@ -87,6 +87,15 @@ def test_three_times_the_volume_runs_on_a_workbook_with_fewer_ads(workbook_path:
     assert len({row["ad_id"] for row in rows}) == len(rows)
 
 
+def test_compat_prints_the_sources_loss_and_its_faults(workbook_path: Path, tmp_path: Path) -> None:
+    found = simulate(workbook_path, tmp_path / "o.csv", "-v", "0.13", "--seed", "3", "-a", "random", "--compat", "seed")
+
+    assert (found["compat"], found["allocator"]) == ("seed", "random")
+    faults: dict[str, int] = found["faults"]  # type: ignore[assignment]
+    assert faults["distinct_ads"] < faults["arrivals"]
+    assert found["loss"]["seed_loss"] > 0  # type: ignore[index]
+
+
 def test_the_default_file_lists_the_parameters(
     workbook_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -105,6 +114,8 @@ def test_the_default_file_lists_the_parameters(
         (["-v", "nan"], 10),
         (["-p", "-1"], 10),
         (["-p", "nan"], 10),
+        (["--compat", "seed", "-a", "priced_queues"], 10),
+        (["--compat", "seed", "-v", "3"], 10),
         (["--moderators", "9999"], 10),
         (["--estimators", "nowhere:Nothing"], 10),
         (["-f", "/nonexistent/folder/x.csv"], 13),
