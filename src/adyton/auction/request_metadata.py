@@ -20,6 +20,8 @@ _FORWARDED: Mapping[str, str] = MappingProxyType(
         "x-bna-client-ip": "X-BnA-Client-IP",
     }
 )
+FORWARDED_KEYS = tuple(_FORWARDED)
+"""Names of the headers that go on to the next hop, in the order of the specification's table."""
 
 
 def forwarded_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str], ...]:

@@ -1,13 +1,19 @@
-"""The HTTP side of a process: health, metrics, and the JSON and oblivious forms of the key/value service."""
+"""The HTTP side of a process: health, metrics, SelectAd as proto3 JSON (protected-auction §6, §6.8), and the JSON and
+oblivious forms of the key/value service (§10.1).
+"""
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
+import time
 from collections.abc import Iterator
 from http import HTTPStatus
 
 import uvicorn
+from google.protobuf import json_format
+from grpc import StatusCode
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -15,6 +21,7 @@ from starlette.routing import Route
 
 from adyton.auction.errors import RequestError
 from adyton.auction.kv_messages import JSON_CONTENT_TYPE
+from adyton.auction.request_metadata import FORWARDED_KEYS, forwarded_metadata
 from adyton.auction.services.key_material import KeyMaterial
 from adyton.auction.services.key_value import KeyValueService
 from adyton.auction.services.kv_wire import (
@@ -25,11 +32,15 @@ from adyton.auction.services.kv_wire import (
     response_content_type,
     unframe_request,
 )
-from adyton.auction.services.status import status_name
+from adyton.auction.services.seller_front_end import SellerFrontEndService
+from adyton.auction.services.servicers import Guard
+from adyton.auction.services.status import INTERNAL_TEXT, status_name
 from adyton.auction.services.telemetry import Metrics
 from adyton.kernel.errors import AdytonError
+from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 from adyton.protocol.ohttp import Receiver, decapsulate_request
 
+_log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _TIMEOUT_S = 60.0
 _HTTP_OF_STATUS = {
@@ -39,8 +50,14 @@ _HTTP_OF_STATUS = {
 }
 
 
-def build_app(*, metrics: Metrics, key_value: KeyValueService | None, keys: KeyMaterial) -> Starlette:
-    """The application of one process."""
+def build_app(
+    *,
+    metrics: Metrics,
+    key_value: KeyValueService | None,
+    keys: KeyMaterial,
+    seller_front_end: SellerFrontEndService | None = None,
+) -> Starlette:
+    """The application of one process, with the endpoints of the services that it has."""
 
     async def healthz(_: Request) -> Response:
         return JSONResponse({"status": "SERVING"})
@@ -55,7 +72,45 @@ def build_app(*, metrics: Metrics, key_value: KeyValueService | None, keys: KeyM
             Route("/v2/getvalues", endpoints.get_values, methods=["PUT"]),
             Route("/v2/oblivious_getvalues", endpoints.oblivious_get_values, methods=["POST"]),
         ]
+    if seller_front_end is not None:
+        routes.append(Route("/v1/selectAd", _SelectAdEndpoint(seller_front_end, Guard(metrics)).call, methods=["POST"]))
     return Starlette(routes=routes)
+
+
+class _SelectAdEndpoint:
+    """POST /v1/selectAd: the JSON of a SelectAdRequest, `bytes` in base64; errors are the JSON of a gRPC status."""
+
+    def __init__(self, service: SellerFrontEndService, guard: Guard) -> None:
+        self._service = service
+        self._guard = guard
+
+    async def call(self, request: Request) -> Response:
+        started = time.perf_counter()
+        try:
+            parsed = _select_ad_request(await _body(request))
+            given = {name: request.headers[name] for name in FORWARDED_KEYS if name in request.headers}
+            reply = await self._service.select_ad(parsed, metadata=forwarded_metadata(given.items()))
+        except AdytonError as error:
+            return self._failed(status_name(error), error.what, started)
+        except Exception:  # noqa: BLE001  the edge of the process: a defect must answer too
+            _log.exception("a defect in SelectAd")
+            return self._failed("INTERNAL", INTERNAL_TEXT, started)
+        self._guard.finish("SelectAd", "OK", started)
+        return Response(json_format.MessageToJson(reply, indent=None), media_type="application/json")
+
+    def _failed(self, name: str, text: str, started: float) -> Response:
+        self._guard.finish("SelectAd", name, started)
+        number: int = StatusCode[name].value[0]
+        status = _HTTP_OF_STATUS.get(name, HTTPStatus.INTERNAL_SERVER_ERROR)
+        return JSONResponse({"code": number, "message": text, "details": []}, status_code=status)
+
+
+def _select_ad_request(body: bytes) -> ba.SelectAdRequest:
+    try:
+        return json_format.Parse(body, ba.SelectAdRequest())
+    except (json_format.ParseError, RecursionError, ValueError) as error:
+        # The parser's own text may quote the body.
+        raise RequestError("the body is not the JSON of a SelectAdRequest") from error
 
 
 class _KeyValueEndpoints:

@@ -177,7 +177,7 @@ class PartyProcess:
             raise ConfigError("the address cannot be bound", where=config.listen, hint="is it in use?") from error
         await server.start()
         stack.push_async_callback(server.stop, _STOP_GRACE_S)
-        http_address = await self._serve_http(key_value, keys)
+        http_address = await self._serve_http(key_value, seller_front_end, keys)
         self._addresses = Addresses(f"{host}:{port}", http_address)
         for name in ("", *names):
             await health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -351,14 +351,17 @@ class PartyProcess:
         self._schemas.append(store)
         return store
 
-    async def _serve_http(self, key_value: KeyValueService | None, keys: KeyMaterial) -> str | None:
+    async def _serve_http(
+        self, key_value: KeyValueService | None, seller_front_end: SellerFrontEndService | None, keys: KeyMaterial
+    ) -> str | None:
         if self.config.http_listen is None:
             return None
         try:
             listener = bind(self.config.http_listen)
         except OSError as error:
             raise ConfigError("the address cannot be bound", where=self.config.http_listen) from error
-        server = http_server(build_app(metrics=self.metrics, key_value=key_value, keys=keys))
+        app = build_app(metrics=self.metrics, key_value=key_value, keys=keys, seller_front_end=seller_front_end)
+        server = http_server(app)
         task = asyncio.create_task(server.serve(sockets=[listener]))
 
         async def stop() -> None:

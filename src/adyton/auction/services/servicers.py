@@ -63,15 +63,16 @@ class Guard:
         except Exception:  # noqa: BLE001  the edge of the process: a defect must answer too
             _log.exception("a defect in %s", method)
             await self._abort(method, context, "INTERNAL", INTERNAL_TEXT, started)
-        self._finish(method, "OK", started)
+        self.finish(method, "OK", started)
         return reply
 
     async def _abort(self, method: str, context: Context, code: str, text: str, started: float) -> NoReturn:
-        self._finish(method, code, started)
+        self.finish(method, code, started)
         await context.abort(grpc.StatusCode[code], text)
         raise AssertionError("abort always raises")
 
-    def _finish(self, method: str, code: str, started: float) -> None:
+    def finish(self, method: str, code: str, started: float) -> None:
+        """Count and log one call that began at `started` (`time.perf_counter`), without its contents."""
         duration_s = time.perf_counter() - started
         self._metrics.calls.labels(method, code).inc()
         self._metrics.latency_s.labels(method).observe(duration_s)
