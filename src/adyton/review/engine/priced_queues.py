@@ -52,15 +52,10 @@ def run_priced_queues(
             end_ad += 1
         earliest_starts(day, free_at, minute, starts)
         if minute % replan == 0:
-            n_left = 0
-            for position in range(n_open):
-                if schedule.moderator[open_ads[position]] < 0:
-                    open_ads[n_left] = open_ads[position]
-                    n_left += 1
-            n_open = merge_arrivals(open_ads, n_left, next_ad, end_ad, rank)
+            n_open = merge_arrivals(open_ads, keep_open(schedule, open_ads, n_open), next_ad, end_ad, rank)
             length[:] = 0
             for position in range(n_open):
-                _insert(
+                insert(
                     day,
                     cumulated,
                     price,
@@ -75,25 +70,42 @@ def run_priced_queues(
         else:
             n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
             for ad in range(next_ad, end_ad):
-                _insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value)
+                insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value)
         next_ad = end_ad
-        for moderator in range(n_moderators):
-            if length[moderator] == 0 or starts[moderator] != minute:
-                continue
-            for position in range(length[moderator]):
-                ad = queue[moderator, position]
-                minutes = whole_minutes(day.pace[moderator, day.market[ad]] * day.work[ad])
-                if minute + minutes <= day.shift_end[moderator]:
-                    commit(day, schedule, free_at, starts, minute, ad, moderator)
-                    length[moderator] -= 1
-                    for behind in range(position, length[moderator]):
-                        queue[moderator, behind] = queue[moderator, behind + 1]
-                    break
+        begin_heads(day, schedule, free_at, starts, queue, length, minute)
     return schedule
 
 
 @njit(cache=True)
-def _insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value):  # type: ignore[no-untyped-def]
+def keep_open(schedule, open_ads, n_open):  # type: ignore[no-untyped-def]
+    """Drop the ads that were committed from open_ads[:n_open]; gives the new length."""
+    n_left = 0
+    for position in range(n_open):
+        if schedule.moderator[open_ads[position]] < 0:
+            open_ads[n_left] = open_ads[position]
+            n_left += 1
+    return n_left
+
+
+@njit(cache=True)
+def begin_heads(day, schedule, free_at, starts, queue, length, minute):  # type: ignore[no-untyped-def]
+    """Commit, for each moderator who can begin now, the first ad of its queue that still fits the shift."""
+    for moderator in range(len(length)):
+        if length[moderator] == 0 or starts[moderator] != minute:
+            continue
+        for position in range(length[moderator]):
+            ad = queue[moderator, position]
+            minutes = whole_minutes(day.pace[moderator, day.market[ad]] * day.work[ad])
+            if minute + minutes <= day.shift_end[moderator]:
+                commit(day, schedule, free_at, starts, minute, ad, moderator)
+                length[moderator] -= 1
+                for behind in range(position, length[moderator]):
+                    queue[moderator, behind] = queue[moderator, behind + 1]
+                break
+
+
+@njit(cache=True)
+def insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value):  # type: ignore[no-untyped-def]
     """Put the ad into the queue where it costs least; leave it out when not being reviewed is cheaper."""
     market, value = day.market[ad], day.value[ad]
     rate = value * day.wait_cost
