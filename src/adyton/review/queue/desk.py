@@ -1,0 +1,159 @@
+"""The desk: a database, a clock, chance and rules. Every change is one transaction that appends its events.
+
+SQLite: one writer at a time (BEGIN IMMEDIATE), write-ahead log. PostgreSQL: READ COMMITTED, rows locked in the order
+person, ad, head of the event chain, so that two transactions never wait for each other; the event chain's head is the
+last lock and held only until commit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from adyton.kernel.chance import OsRandom, RandomSource
+from adyton.kernel.clock import Clock, SystemClock
+from adyton.review.queue.clocks import DeskRules
+from adyton.review.queue.errors import QueueInputError, StoreUnavailableError
+
+_READING = "adyton_reading"
+_HINT_URL = "sqlite:///queue.db or postgresql://USER@HOST/DATABASE"
+
+
+@dataclass(frozen=True, eq=False)
+class Tx:
+    """One transaction. now_ms: the desk's time at its start, the same for everything in it."""
+
+    conn: sa.Connection
+    rules: DeskRules
+    random: RandomSource
+    now_ms: int
+
+    @property
+    def is_postgres(self) -> bool:
+        return self.conn.dialect.name == "postgresql"
+
+    def new_secret(self) -> str:
+        """256 random bits as 64 hex digits."""
+        return self.random.token(32).hex()
+
+
+@dataclass(frozen=True, eq=False)
+class Desk:
+    """Where the queue is kept and by which rules it runs. Safe to use from several threads."""
+
+    engine: sa.Engine
+    rules: DeskRules = field(default_factory=DeskRules)
+    clock: Clock = field(default_factory=SystemClock)
+    random: RandomSource = field(default_factory=OsRandom)
+
+    @contextmanager
+    def writing(self) -> Iterator[Tx]:
+        """A transaction that may change things: all of it or, after an exception, nothing.
+
+        Raises StoreUnavailableError when the database is missing, busy or does not answer.
+        """
+        with _database_errors(), self.engine.begin() as conn:
+            yield Tx(conn, self.rules, self.random, self.clock.now_ms())
+
+    @contextmanager
+    def reading(self) -> Iterator[Tx]:
+        """A transaction that sees one moment and changes nothing."""
+        with _database_errors(), self.engine.connect() as plain:
+            conn = plain.execution_options(**{_READING: True})
+            with conn.begin():
+                if conn.dialect.name == "postgresql":
+                    conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+                yield Tx(conn, self.rules, self.random, self.clock.now_ms())
+
+
+@contextmanager
+def _database_errors() -> Iterator[None]:
+    """Database trouble as our own error, without values or statements."""
+    try:
+        yield
+    except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.TimeoutError) as error:
+        kind = type(getattr(error, "orig", None) or error).__name__
+        raise StoreUnavailableError(
+            f"the database did not answer ({kind})", hint="check that it runs and is migrated, then try again"
+        ) from error
+    except sa.exc.ProgrammingError as error:
+        raise StoreUnavailableError("the database lacks a table", hint="run: adyton queue migrate") from error
+
+
+def open_engine(url: str, *, busy_seconds: float = 20.0, connections: int = 40) -> sa.Engine:
+    """An engine for `url`. connections: most that are open at once.
+
+    Raises QueueInputError for another kind of database, StoreUnavailableError when PostgreSQL's driver is missing.
+    """
+    try:
+        parsed = sa.make_url(url)
+    except sa.exc.ArgumentError as error:
+        raise QueueInputError("this is not a database address", hint=_HINT_URL) from error
+    if parsed.get_backend_name() == "postgresql":
+        return _open_postgres(parsed, busy_seconds, connections)
+    if parsed.get_backend_name() != "sqlite":
+        raise QueueInputError("the queue is kept in SQLite or PostgreSQL", hint=_HINT_URL)
+    if not parsed.database or parsed.database == ":memory:":
+        raise QueueInputError("the queue needs a file, several connections share it", hint="sqlite:///queue.db")
+    if not Path(parsed.database).resolve().parent.is_dir():
+        raise StoreUnavailableError("the folder of the database does not exist", hint="make it first")
+    engine = sa.create_engine(
+        parsed,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=busy_seconds,
+        connect_args={"timeout": busy_seconds, "check_same_thread": False, "isolation_level": None},
+    )
+    sa.event.listen(engine, "connect", _prepare_sqlite)
+    sa.event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _open_postgres(url: sa.URL, busy_seconds: float, connections: int) -> sa.Engine:
+    milliseconds = int(busy_seconds * 1000)
+    # A client that vanished must not keep an ad or the chain locked.
+    options = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
+    try:
+        return sa.create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            pool_size=connections,
+            max_overflow=0,
+            pool_timeout=busy_seconds,
+            pool_pre_ping=True,
+            isolation_level="READ COMMITTED",
+            connect_args={"options": options, "connect_timeout": max(2, int(busy_seconds))},
+        )
+    except ModuleNotFoundError as error:
+        raise StoreUnavailableError(
+            "PostgreSQL's driver psycopg is not installed", hint="pip install 'adyton[postgres]'"
+        ) from error
+
+
+def _prepare_sqlite(connection: Any, record: ConnectionPoolEntry) -> None:  # noqa: ARG001
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=FULL")
+    cursor.close()
+
+
+def _begin_sqlite(conn: sa.Connection) -> None:
+    # Without IMMEDIATE two readers that both turn writers refuse each other.
+    is_reading = conn.get_execution_options().get(_READING, False)
+    conn.exec_driver_sql("BEGIN" if is_reading else "BEGIN IMMEDIATE")
+
+
+def hash_of_secret(secret: str) -> str:
+    """SHA-256 of a token with 256 random bits; nothing slower is needed for such a token."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def claim_id(token: str) -> str:
+    """The name of a claim in events: 16 hex digits that tell nothing about the token."""
+    return hash_of_secret(f"claim/{token}")[:16]
