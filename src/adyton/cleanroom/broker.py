@@ -15,7 +15,7 @@ broker of its own; a job runs only if all of them release. Source: cleanroom §2
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -71,6 +71,14 @@ class ContractTerms(Protocol):
         """The datasets of the contract that this broker's owner owns."""
         ...
 
+    @property
+    def key_names(self) -> Mapping[DatasetId, str]:
+        """By dataset, the name under which its owner keeps the key; the dataset's id where it is not named.
+
+        The name says which version and ciphertext the contract means, so that two versions of one dataset differ.
+        """
+        ...
+
 
 @dataclass(frozen=True)
 class ReleaseTerms:
@@ -81,12 +89,13 @@ class ReleaseTerms:
     allow_dev: bool
     expires_at_ms: int
     dataset_ids: frozenset[DatasetId]
+    key_names: Mapping[DatasetId, str] = field(default_factory=dict)
 
 
 ActiveContracts = Callable[[ContractHash], ContractTerms | None]
 """The terms of an active contract; None if it is unknown, unsigned, suspended or revoked at this moment."""
 DataKeys = Callable[[DatasetId], bytes | None]
-"""The 32-byte data key of an owner's sealed table; None if there is none."""
+"""The 32-byte data key that an owner keeps under a name (`ContractTerms.key_names`); None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -205,7 +214,9 @@ class KeyBroker:
             raise ContractNotActiveError("no active contract with this hash", where=f"broker of {self.owner}")
         if at_ms >= terms.expires_at_ms:
             raise ContractExpiredError("the contract has expired", where=f"broker of {self.owner}")
-        data_key = self._data_keys(request.dataset_id) if request.dataset_id in terms.dataset_ids else None
+        data_key = None
+        if request.dataset_id in terms.dataset_ids:
+            data_key = self._data_keys(DatasetId(terms.key_names.get(request.dataset_id, request.dataset_id)))
         if data_key is None:
             raise DatasetNotOwnedError(
                 "this owner has no such dataset in the contract", where=f"broker of {self.owner}"

@@ -105,7 +105,8 @@ class OwnerRule:
 
     k: smallest number of distinct users behind any figure that leaves.   budget: for all jobs of all time (no refresh).
     measurements: hex code measurements that may get the key.   without_guarantee: outputs that may leave although no
-    differential privacy covers them; everything else needs a guarantee within the budget.
+    differential privacy covers them; everything else needs a guarantee within the budget.   query_columns: the columns
+    of this population's tables that aggregate queries may read, none by default.
     """
 
     owner: PartyName
@@ -116,6 +117,7 @@ class OwnerRule:
     k: int = DEFAULT_K
     allow_dev: bool = False
     without_guarantee: frozenset[Output] = frozenset()
+    query_columns: frozenset[str] = frozenset()
 
     def __post_init__(self) -> None:
         where = f"{self.owner}/{self.population}"
@@ -139,6 +141,7 @@ class OwnerRule:
             "k": self.k,
             "allow_dev": self.allow_dev,
             "without_guarantee": sorted(output.value for output in self.without_guarantee),
+            "query_columns": sorted(self.query_columns),
         }
 
 
@@ -194,6 +197,8 @@ class Contract:
                 raise ContractError("the owner is not a party", where=str(terms.dataset_id))
             if terms.account() not in accounts:
                 raise ContractError("its owner states no rule for this population", where=str(terms.dataset_id))
+            if any(r.account == terms.account() and terms.join_column in r.query_columns for r in self.rules):
+                raise ContractError("queries may count users but never read the join column", where=terms.join_column)
         for rule in self.rules:
             if rule.owner not in names:
                 raise ContractError("a rule's owner is not a party", where=str(rule.owner))
@@ -291,7 +296,18 @@ _DATASET_FIELDS = frozenset(
     ("dataset_id", "version", "owner", "population", "columns", "join_column", "rows", "ciphertext_sha256")
 )
 _RULE_FIELDS = frozenset(
-    ("owner", "population", "epsilon", "delta", "measurements", "templates", "k", "allow_dev", "without_guarantee")
+    (
+        "owner",
+        "population",
+        "epsilon",
+        "delta",
+        "measurements",
+        "templates",
+        "k",
+        "allow_dev",
+        "without_guarantee",
+        "query_columns",
+    )
 )
 
 
@@ -324,6 +340,7 @@ def _rule(value: object) -> OwnerRule:
         without_guarantee=frozenset(
             Output(_text(o, "without_guarantee")) for o in _list(item["without_guarantee"], "without_guarantee")
         ),
+        query_columns=frozenset(_text(c, "query_columns") for c in _list(item["query_columns"], "query_columns")),
     )
 
 

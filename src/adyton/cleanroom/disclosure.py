@@ -11,9 +11,8 @@ import json
 from collections.abc import Mapping
 from fractions import Fraction
 
-import opendp.prelude as dp
-
 from adyton.cleanroom.join import JoinCounts
+from adyton.cleanroom.noise import noised
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import PrivacyLoss
 
@@ -46,8 +45,5 @@ def join_statistics(counts: JoinCounts, *, k: int, loss: PrivacyLoss | None) -> 
 def _noised(counts: Mapping[str, int], epsilon: Fraction) -> dict[str, int]:
     if epsilon <= 0:
         raise BadInputError("noised statistics need epsilon > 0")
-    dp.enable_features("contrib")
-    mechanism = dp.m.make_laplace(
-        dp.atom_domain(T=int), dp.absolute_distance(T=int), scale=float(len(counts) / epsilon)
-    )
-    return {name: max(0, int(mechanism(value))) for name, value in counts.items()}
+    made = noised(list(counts.values()), float(len(counts) / epsilon))
+    return {name: max(0, value) for name, value in zip(counts, made, strict=True)}

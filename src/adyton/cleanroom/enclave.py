@@ -26,6 +26,7 @@ from adyton.cleanroom.gate import GateLimits, require_all
 from adyton.cleanroom.hardening import Measure
 from adyton.cleanroom.job import JobSpec, Progress
 from adyton.cleanroom.join import PartyTable
+from adyton.cleanroom.joined_view import short_name
 from adyton.cleanroom.key_exchange import EnclaveKeys, EvidenceMaker, fetch_key
 from adyton.cleanroom.ledger_store import LedgerStore
 from adyton.cleanroom.receipt import Receipt
@@ -35,9 +36,10 @@ from adyton.cleanroom.sealed_box import seal_box
 from adyton.cleanroom.sealed_table import load_manifest, open_table
 from adyton.cleanroom.signed_contract import SignedContract
 from adyton.cleanroom.table_columns import table_schema
-from adyton.cleanroom.workload import MadeOutput, Workload
+from adyton.cleanroom.workload import MadeOutput, Workload, needed_columns
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.clock import Clock
+from adyton.kernel.ids import DatasetId
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Enclave:
             keys = EnclaveKeys(self.random)
             terms = [contract.dataset(d) for d in (job.base, *job.partners)]
             progress(0.02, "asking brokers for keys")
-            tables, grants = self._open(terms, keys)
+            tables, grants = self._open(terms, keys, needed_columns(contract, job))
             held = reserve(self.ledger, contract, job, terms)
             try:
                 work = Workload(contract, job, tables, held, self.random, self.noise, self.limits, self.threads)
@@ -113,14 +115,19 @@ class Enclave:
         progress(1.0, "done")
         return EnclaveResult(receipt, outputs)
 
-    def _open(self, terms: Sequence[DatasetTerms], keys: EnclaveKeys) -> tuple[list[PartyTable], list[KeyGrant]]:
+    def _open(
+        self, terms: Sequence[DatasetTerms], keys: EnclaveKeys, needed: Mapping[DatasetId, tuple[str, ...]] | None
+    ) -> tuple[list[PartyTable], list[KeyGrant]]:
         tables, grants = [], []
         for one in terms:
             files = self._checked_files(one)
             manifest = load_manifest(files.manifest)
             dek, grant = fetch_key(one, self.signed.contract, self.brokers, keys, self.maker, self.clock)
-            opened = open_table(files.sealed, manifest, dek)
-            tables.append(PartyTable(one.dataset_id, _short_name(one, terms), opened.read(), table_schema(one.columns)))
+            if needed is None:
+                table = open_table(files.sealed, manifest, dek).read()
+            else:
+                table = open_table(files.sealed, manifest, dek, coded=(one.join_column,)).read(needed[one.dataset_id])
+            tables.append(PartyTable(one.dataset_id, short_name(one, terms), table, table_schema(one.columns)))
             grants.append(grant)
         return tables, grants
 
@@ -160,9 +167,3 @@ class Enclave:
                 )
                 outputs.append(SealedOutput(output, str(recipient), f"{output.value}.{recipient}.box", box))
         return tuple(outputs)
-
-
-def _short_name(terms: DatasetTerms, all_terms: Sequence[DatasetTerms]) -> str:
-    """The owner's name where it owns one table of the job, the dataset's id otherwise; part of feature names."""
-    owned = sum(other.owner == terms.owner for other in all_terms)
-    return str(terms.owner if owned == 1 else terms.dataset_id).replace("-", "_").replace(".", "_")

@@ -59,9 +59,7 @@ def main() -> int:
 
 
 def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict[str, Any]:
-    # Imported here: numpy, torch and DuckDB start threads, and namespaces can only be left by a single thread.
-    import torch
-
+    # Imported here: numpy and DuckDB start threads, and namespaces can only be left by a single thread.
     from adyton.cleanroom.enclave import Enclave, SealedInput
     from adyton.cleanroom.job import JobSpec
     from adyton.cleanroom.key_exchange import DevelopmentEvidence
@@ -72,7 +70,6 @@ def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict
     from adyton.kernel.clock import SystemClock
 
     threads = int(start.get("threads", 2))
-    torch.set_num_threads(threads)
     fixed_noise = start.get("insecure_fixed_noise")
     ledger = LedgerStore(Path(start["ledger"]), FileCounter(Path(start["counter"])))
     ledger.settle_crashed()

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from adyton.cleanroom.aggregate_request import AggregateRequest
+from adyton.cleanroom.aggregate_sql import CheckedQuery, Measure, check_sql
 from adyton.cleanroom.contract import Contract, Template
 from adyton.cleanroom.errors import TemplateRefusedError
+from adyton.cleanroom.joined_view import JoinedView, joined_view
 from adyton.kernel.canonical import Json
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId, JobId
@@ -19,6 +22,7 @@ from adyton.learning.schema import Role
 
 Progress = Callable[[float, str], None]
 """Told the fraction of a job that is done, in [0, 1], and what is being done."""
+MAX_QUERIES = 64
 _JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 
 
@@ -43,7 +47,8 @@ class SynthesizeRequest:
 
 @dataclass(frozen=True)
 class JobSpec:
-    """validation_from_ms, test_from_ms: when the validation and test rows of the base table begin (epoch ms).
+    """validation_from_ms, test_from_ms: when the validation and test rows of the base table begin (epoch ms); needed to
+    train and synthesize only.   queries: of the aggregate template, on the view `joined`.
 
     statistics_loss: user-level epsilon of noised join statistics; None asks for exact ones, which the contract must
     allow to leave without a guarantee.   counters: point-in-time features over a dataset's events; standard ones for a
@@ -55,9 +60,10 @@ class JobSpec:
     base: DatasetId
     partners: tuple[DatasetId, ...]
     templates: frozenset[Template]
-    validation_from_ms: int
-    test_from_ms: int
+    validation_from_ms: int = 0
+    test_from_ms: int = 1
     seed: int = 0
+    queries: tuple[AggregateRequest, ...] = ()
     synthesize: SynthesizeRequest | None = None
     statistics_loss: PrivacyLoss | None = None
     memory_mb: int = 1024
@@ -73,6 +79,16 @@ class JobSpec:
             raise BadInputError("validation must begin before test")
         if Template.SYNTHESIZE in self.templates and self.synthesize is None:
             raise BadInputError("the synthesize template needs its parameters", where="synthesize")
+        if not self.templates:
+            raise BadInputError("a job runs at least one template", where="templates")
+        if Template.SCORE in self.templates and Template.TRAIN not in self.templates:
+            raise BadInputError(
+                "score needs train in the same job: no model outlives an enclave", where="templates", hint="add train"
+            )
+        if (Template.AGGREGATE in self.templates) != bool(self.queries):
+            raise BadInputError("the aggregate template and queries go together", where="queries")
+        if len({query.name for query in self.queries}) != len(self.queries) or len(self.queries) > MAX_QUERIES:
+            raise BadInputError(f"a job has at most {MAX_QUERIES} queries, each with its own name", where="queries")
         if self.base in self.partners or not self.partners:
             raise BadInputError("a job joins a base dataset with at least one other dataset")
         if set(self.counters) - {self.base, *self.partners}:
@@ -89,6 +105,19 @@ class JobSpec:
             )
         for dataset_id in (self.base, *self.partners):
             contract.dataset(dataset_id)
+        if self.queries:
+            self.checked_queries(joined_view(contract, self.base, self.partners))
+
+    def checked_queries(self, view: JoinedView) -> tuple[CheckedQuery, ...]:
+        """Every query, parsed and checked. Raises TemplateRefusedError, BadInputError for missing bounds."""
+        checked = []
+        for request in self.queries:
+            query = check_sql(request.sql, view.types, view.user_id, where=request.name)
+            summed = {m.name for m in query.measures if m.measure in (Measure.SUM, Measure.MEAN)}
+            if summed != set(request.bounds):
+                raise BadInputError("every SUM and AVG has bounds under its column's name", where=request.name)
+            checked.append(query)
+        return tuple(checked)
 
     def as_json(self) -> dict[str, Json]:
         synthesize: Json = None
@@ -107,6 +136,7 @@ class JobSpec:
             "validation_from_ms": self.validation_from_ms,
             "test_from_ms": self.test_from_ms,
             "seed": self.seed,
+            "queries": [query.as_json() for query in self.queries],
             "synthesize": synthesize,
             "statistics_loss": self.statistics_loss.as_json() if self.statistics_loss else None,
             "memory_mb": self.memory_mb,
@@ -127,9 +157,10 @@ class JobSpec:
                 base=DatasetId(str(value["base"])),
                 partners=tuple(DatasetId(str(p)) for p in value["partners"]),
                 templates=frozenset(Template(t) for t in value["templates"]),
-                validation_from_ms=int(value["validation_from_ms"]),
-                test_from_ms=int(value["test_from_ms"]),
+                validation_from_ms=int(value.get("validation_from_ms", 0)),
+                test_from_ms=int(value.get("test_from_ms", 1)),
                 seed=int(value.get("seed", 0)),
+                queries=tuple(AggregateRequest.from_json(one) for one in value.get("queries", ())),
                 synthesize=_synthesize(value.get("synthesize")),
                 statistics_loss=_loss(value.get("statistics_loss")),
                 memory_mb=int(value.get("memory_mb", 1024)),

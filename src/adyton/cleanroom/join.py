@@ -63,7 +63,6 @@ class JoinedTable:
     schema: TableSchema
     user_key: pa.ChunkedArray
     partner_columns: tuple[str, ...]
-    counts: JoinCounts
 
     @property
     def without_partner(self) -> TableSchema:
@@ -134,9 +133,8 @@ def join_tables(
     for column in theirs:
         if column.kind is not Kind.NUMBER:
             table = _set(table, column.name, keep_common(table[column.name], user_key, k))
-    counts = _counts(base, partners, user_key, key)
     schema = base.schema.extend(*own, *theirs)
-    return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs), counts)
+    return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs))
 
 
 def keep_common(values: pa.ChunkedArray, user_key: pa.ChunkedArray, k: int) -> pa.ChunkedArray:
@@ -191,13 +189,13 @@ def _set(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
 
 
-def _counts(base: PartyTable, partners: Sequence[PartyTable], user_key: pa.ChunkedArray, key: bytes) -> JoinCounts:
-    mine = np.unique(user_key.to_numpy())
-    each = [np.unique(join_keys(p.table[p.schema.user_id.name], key).to_numpy()) for p in partners]
+def count_users(user_keys: Sequence[pa.ChunkedArray]) -> JoinCounts:
+    """The size of the join, from the join keys of the base's rows and of each partner's."""
+    mine, *each = (np.unique(keys.to_numpy()) for keys in user_keys)
     theirs = np.unique(np.concatenate(each)) if each else np.zeros(0, np.int64)
     return JoinCounts(
-        rows_base=base.table.num_rows,
-        rows_partners=sum(p.table.num_rows for p in partners),
+        rows_base=len(user_keys[0]),
+        rows_partners=sum(len(keys) for keys in user_keys[1:]),
         users_base=len(mine),
         users_partners=len(theirs),
         users_joined=len(np.intersect1d(mine, theirs, assume_unique=True)),

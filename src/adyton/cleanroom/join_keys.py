@@ -7,6 +7,7 @@ two runs cannot be compared. 64 bits of the HMAC are kept: among n ids two colli
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 
 import numpy as np
@@ -17,6 +18,7 @@ from adyton.kernel.chance import RandomSource
 from adyton.kernel.ids import ContractHash
 
 KEY_BYTES = 32
+_BLOCK_BYTES = 64
 
 
 def contract_join_key(contract_hash: ContractHash, random: RandomSource) -> bytes:
@@ -25,9 +27,33 @@ def contract_join_key(contract_hash: ContractHash, random: RandomSource) -> byte
 
 
 def join_keys(ids: pa.ChunkedArray, key: bytes) -> pa.ChunkedArray:
-    """int64[B] join keys; equal ids give equal keys, null stays null. Ids are compared as text, trimmed."""
-    coded = ids.cast(pa.string()).combine_chunks().dictionary_encode()
-    texts = pc.utf8_trim_whitespace(coded.dictionary).to_pylist()
-    digests = b"".join(hmac.digest(key, text.encode(), "sha256")[:8] for text in texts)
-    keys = pa.array(np.frombuffer(digests, dtype="<i8"))
-    return pa.chunked_array([keys.take(coded.indices)])
+    """int64[B] join keys; equal ids give equal keys, null stays null. Ids are compared as text, trimmed.
+
+    ids: of any type, best dictionary-coded, since each distinct id is hashed once.
+    """
+    if not pa.types.is_dictionary(ids.type):
+        ids = ids.cast(pa.string()).dictionary_encode()
+    ids = ids.unify_dictionaries()
+    if ids.num_chunks == 0:
+        return pa.chunked_array([], pa.int64())
+    texts = pc.utf8_trim_whitespace(ids.chunk(0).dictionary.cast(pa.string())).cast(pa.binary()).to_pylist()
+    keys = pa.array(np.frombuffer(_digests(texts, key), dtype="<i8"))
+    return pa.chunked_array([keys.take(chunk.indices) for chunk in ids.chunks])
+
+
+def _digests(texts: list[bytes], key: bytes) -> bytes:
+    """The first 8 bytes of each text's HMAC-SHA-256, one after the other.
+
+    HMAC written out (RFC 2104): the states after the padded keys are kept and copied, which is twice as fast as
+    `hmac.digest` for millions of short texts. A test compares the two.
+    """
+    padded = key.ljust(_BLOCK_BYTES, b"\0")
+    inner_start = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded)).copy
+    outer_start = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded)).copy
+    digests = []
+    for text in texts:
+        inner, outer = inner_start(), outer_start()
+        inner.update(text)
+        outer.update(inner.digest())
+        digests.append(outer.digest()[:8])
+    return b"".join(digests)

@@ -11,7 +11,7 @@ from adyton.cleanroom.party import Party
 from adyton.cleanroom.sealed_table import Manifest, owner_dek
 from adyton.cleanroom.signed_contract import SignedContract
 from adyton.kernel.clock import Clock
-from adyton.kernel.ids import ContractHash, DatasetId, PartyName
+from adyton.kernel.ids import ContractHash, PartyName
 
 
 def active_contracts(contracts: Iterable[SignedContract], owner: PartyName, clock: Clock) -> ActiveContracts:
@@ -29,20 +29,34 @@ def active_contracts(contracts: Iterable[SignedContract], owner: PartyName, cloc
             allow_dev=rule.allow_dev,
             expires_at_ms=contract.expires_at_ms,
             dataset_ids=frozenset(terms.dataset_id for terms in contract.datasets if terms.owner == owner),
+            key_names={
+                terms.dataset_id: key_name(terms.dataset_id, terms.version, terms.ciphertext_sha256)
+                for terms in contract.datasets
+                if terms.owner == owner
+            },
         )
 
     return find
 
 
 def data_keys(manifests: Sequence[Manifest], owner: Party) -> DataKeys:
-    """Data keys of the owner's tables, unwrapped at each request and not kept."""
-    by_id = {manifest.dataset_id: manifest for manifest in manifests}
+    """Data keys of the owner's tables, unwrapped at each request and not kept.
 
-    def find(dataset_id: DatasetId) -> bytes | None:
-        manifest = by_id.get(dataset_id)
+    A key is found under its dataset's id, version and ciphertext hash together: a contract over another version, or
+    over another file that was sealed as the same version, gets none.
+    """
+    by_name = {key_name(m.dataset_id, m.version, m.ciphertext_sha256): m for m in manifests}
+
+    def find(name: str) -> bytes | None:
+        manifest = by_name.get(name)
         return owner_dek(manifest, owner) if manifest is not None else None
 
     return find
+
+
+def key_name(dataset_id: str, version: int, ciphertext_sha256: str) -> str:
+    """What one sealed file's key is called."""
+    return f"{dataset_id}:{version}:{ciphertext_sha256}"
 
 
 def _state(signed: SignedContract, now_ms: int) -> ContractState | None:

@@ -34,6 +34,7 @@ LOCKED_PACKAGES: Final = (
     "onnx",
     "opendp",
     "pyarrow",
+    "sqlglot",
     "torch",
 )
 SETTINGS: Final[dict[str, Json]] = {"spill": "refused", "network": "brokers only", "outputs": "sealed"}

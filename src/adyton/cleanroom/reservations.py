@@ -9,28 +9,46 @@ from adyton.cleanroom.contract import Contract, DatasetTerms, Output, Template
 from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.ledger_store import LedgerStore
 from adyton.kernel.canonical import Json
-from adyton.kernel.ledger import Account, PrivacyLoss
+from adyton.kernel.ledger import ZERO_LOSS, Account, PrivacyLoss
 
 
-def planned_losses(job: JobSpec) -> dict[Output, PrivacyLoss]:
-    """What the job's noised outputs will spend, by output."""
-    losses: dict[Output, PrivacyLoss] = {}
+@dataclass(frozen=True)
+class Spending:
+    """One noised release. `purpose` tells it from others of the same output, such as two queries."""
+
+    output: Output
+    purpose: str
+    loss: PrivacyLoss
+
+
+def planned_spending(job: JobSpec) -> tuple[Spending, ...]:
+    """What the job's noised outputs will spend, one entry per query, statistic and synthetic table."""
+    spending: list[Spending] = []
     if Template.JOIN_STATISTICS in job.templates and job.statistics_loss is not None:
-        losses[Output.JOIN_STATISTICS] = job.statistics_loss
+        spending.append(Spending(Output.JOIN_STATISTICS, Output.JOIN_STATISTICS.value, job.statistics_loss))
+    spending += [Spending(Output.AGGREGATE, f"{Output.AGGREGATE.value}:{q.name}", q.loss) for q in job.queries]
     if Template.SYNTHESIZE in job.templates and job.synthesize is not None:
-        losses[Output.SYNTHETIC_TABLE] = job.synthesize.loss
-    return losses
+        spending.append(Spending(Output.SYNTHETIC_TABLE, Output.SYNTHETIC_TABLE.value, job.synthesize.loss))
+    return tuple(spending)
 
 
 @dataclass
 class Reservations:
     """Held for one job. `is_noise_drawn` turns True when a mechanism has run: from then on nothing is given back."""
 
-    losses: Mapping[Output, PrivacyLoss]
+    spending: Sequence[Spending]
     accounts: Sequence[Account]
     is_noise_drawn: bool = False
     _ledger: LedgerStore = field(repr=False, kw_only=True)
     _open: list[str] = field(repr=False, kw_only=True, default_factory=list)
+
+    @property
+    def losses(self) -> Mapping[Output, PrivacyLoss]:
+        """What is held for each output, all its releases together."""
+        losses: dict[Output, PrivacyLoss] = {}
+        for one in self.spending:
+            losses[one.output] = losses.get(one.output, ZERO_LOSS) + one.loss
+        return losses
 
     def settle(self) -> None:
         """Everything held counts as spent."""
@@ -57,11 +75,11 @@ class Reservations:
             {
                 "owner": account.owner,
                 "population": account.population,
-                "purpose": output.value,
-                **loss.as_json(),
+                "purpose": one.purpose,
+                **one.loss.as_json(),
                 "noise_is_secure": noise_is_secure,
             }
-            for output, loss in self.losses.items()
+            for one in self.spending
             for account in self.accounts
         ]
 
@@ -73,12 +91,12 @@ def reserve(ledger: LedgerStore, contract: Contract, job: JobSpec, terms: Sequen
     """
     accounts = sorted({one.account() for one in terms}, key=lambda account: (account.owner, account.population))
     budgets = contract.budgets()
-    held = Reservations(planned_losses(job), accounts, _ledger=ledger)
+    held = Reservations(planned_spending(job), accounts, _ledger=ledger)
     try:
-        for output, loss in held.losses.items():
+        for one in held.spending:
             for account in accounts:
-                reservation_id = f"{job.job_id}/{output.value}/{account.owner}/{account.population}"
-                ledger.reserve(reservation_id, account, output.value, loss, budgets[account])
+                reservation_id = f"{job.job_id}/{one.purpose}/{account.owner}/{account.population}"
+                ledger.reserve(reservation_id, account, one.purpose, one.loss, budgets[account])
                 held._open.append(reservation_id)
     except BaseException:
         held.abandon()

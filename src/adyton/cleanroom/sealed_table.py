@@ -233,8 +233,9 @@ def owner_dek(manifest: Manifest, owner: Party) -> bytes:
 class OpenTable:
     """An opened sealed table. The ciphertext is in memory, so what was hashed is what is read."""
 
-    def __init__(self, file: pq.ParquetFile, manifest: Manifest) -> None:
+    def __init__(self, file: pq.ParquetFile, manifest: Manifest, coded: Sequence[str] = ()) -> None:
         self._file = file
+        self._coded = frozenset(coded)
         self.manifest = manifest
         self.rows: int = file.metadata.num_rows
 
@@ -243,25 +244,34 @@ class OpenTable:
 
         Reading it raises OSError for bytes that fail authentication; `read` turns that into SealBrokenError.
         """
-        wanted = list(names) if names is not None else [column.name for column in self.manifest.columns]
-        schema = arrow_schema([c for n in wanted for c in self.manifest.columns if c.name == n])
-        batches = (batch.cast(schema) for batch in self._file.iter_batches(batch_size=1 << 16, columns=wanted))
+        schema = self._schema(names)
+        batches = (batch.cast(schema) for batch in self._file.iter_batches(batch_size=1 << 16, columns=schema.names))
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def read(self, names: Sequence[str] | None = None) -> pa.Table:
         """All rows of `names`. Raises SealBrokenError if a page does not authenticate."""
         try:
-            return self.reader(names).read_all()
+            schema = self._schema(names)
+            return self._file.read(columns=schema.names, use_threads=True).select(schema.names).cast(schema)
         except (OSError, pa.ArrowInvalid) as error:
             raise SealBrokenError("a page of the sealed table does not open", where=self._where()) from error
+
+    def _schema(self, names: Sequence[str] | None) -> pa.Schema:
+        wanted = list(names) if names is not None else [column.name for column in self.manifest.columns]
+        fields = arrow_schema([c for n in wanted for c in self.manifest.columns if c.name == n])
+        return pa.schema([f.with_type(pa.dictionary(pa.int32(), f.type)) if self._is_coded(f) else f for f in fields])
+
+    def _is_coded(self, field: pa.Field) -> bool:
+        return field.name in self._coded and pa.types.is_string(field.type)
 
     def _where(self) -> str:
         return f"{self.manifest.dataset_id} v{self.manifest.version}"
 
 
-def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
+def open_table(path: Path, manifest: Manifest, dek: bytes, *, coded: Sequence[str] = ()) -> OpenTable:
     """Open a sealed file with its DEK.
 
+    coded: text columns that are read as dictionaries, which is smaller and faster where values repeat.
     Raises SealBrokenError with the reason: ciphertext hash, key or dataset id, columns, or rows do not fit.
     """
     where = f"{manifest.dataset_id} v{manifest.version}"
@@ -279,14 +289,16 @@ def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
         footer_key=dek, aad_prefix=_aad_prefix(manifest.dataset_id, manifest.version)
     )
     try:
-        file = pq.ParquetFile(pa.BufferReader(ciphertext), decryption_properties=properties)
+        file = pq.ParquetFile(
+            pa.BufferReader(ciphertext), decryption_properties=properties, read_dictionary=list(coded) or None
+        )
     except (OSError, pa.ArrowInvalid) as error:
         raise SealBrokenError("the file does not open: another key, dataset id or version", where=where) from error
     if file.schema_arrow.names != [column.name for column in manifest.columns]:
         raise SealBrokenError("the columns differ from the manifest's", where=where)
     if file.metadata.num_rows != manifest.rows:
         raise SealBrokenError("the number of rows differs from the manifest's", where=where)
-    return OpenTable(file, manifest)
+    return OpenTable(file, manifest, coded)
 
 
 def _write_encrypted(

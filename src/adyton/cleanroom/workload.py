@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from adyton.cleanroom.aggregate import aggregates_bytes, bounded_groups, noised_result
 from adyton.cleanroom.contract import Contract, Output, Template
 from adyton.cleanroom.disclosure import join_statistics
 from adyton.cleanroom.engine import open_engine
 from adyton.cleanroom.gate import Candidate, GateCheck, GateLimits, check_candidate, check_model, check_synthetic
 from adyton.cleanroom.job import JobSpec, Progress
-from adyton.cleanroom.join import JoinedTable, PartyTable, join_tables
-from adyton.cleanroom.join_keys import contract_join_key
+from adyton.cleanroom.join import JoinCounts, JoinedTable, PartyTable, count_users, join_tables
+from adyton.cleanroom.join_keys import contract_join_key, join_keys
+from adyton.cleanroom.joined_view import arrow_for_view, joined_view, view_expression
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
 from adyton.cleanroom.reservations import Reservations
-from adyton.cleanroom.templates import (
-    TimeSplit,
-    literals_in_json,
-    literals_in_parquet,
-    split_by_time,
-    synthesize,
-    train_pair,
-)
 from adyton.kernel.chance import RandomSource
+from adyton.kernel.ids import DatasetId
 from adyton.learning.schema import Role
 
+if TYPE_CHECKING:
+    from adyton.cleanroom.templates import TimeSplit
+
 MIN_LITERAL_CHARACTERS = 6
+USER_LEVEL = frozenset((Template.JOIN_STATISTICS, Template.AGGREGATE))
+"""Templates that need join keys and named columns only."""
+ROW_LEVEL = frozenset((Template.TRAIN, Template.SCORE, Template.SYNTHESIZE))
+"""Templates that need whole tables and features."""
+
+
+def needed_columns(contract: Contract, job: JobSpec) -> dict[DatasetId, tuple[str, ...]] | None:
+    """By dataset, the stored columns that the job reads; None if it reads all."""
+    if job.templates & ROW_LEVEL:
+        return None
+    view = joined_view(contract, job.base, job.partners)
+    used: frozenset[str] = frozenset().union(*(query.columns for query in job.checked_queries(view)))
+    needed = {}
+    for dataset_id, sources in view.sources(used).items():
+        terms = contract.dataset(dataset_id)
+        times = [c.name for c in terms.columns if c.column.role is Role.TIME] if sources else []
+        needed[dataset_id] = tuple(dict.fromkeys((terms.join_column, *times, *sources)))
+    return needed
 
 
 @dataclass(frozen=True)
@@ -54,23 +71,24 @@ class Workload:
 
     def run(self, progress: Progress) -> tuple[list[MadeOutput], list[GateCheck]]:
         """The outputs and all their checks, failed ones included."""
-        joined = self._join(progress)
-        split = split_by_time(joined, self.job)
         made: list[MadeOutput] = []
         attacks: list[GateCheck] = []
-        if Template.JOIN_STATISTICS in self.job.templates:
-            made.append(self._statistics(joined))
-        if Template.TRAIN in self.job.templates:
-            models, checks = self._train(joined, split, progress)
-            made += models
-            attacks += checks
-        if Template.SYNTHESIZE in self.job.templates:
-            progress(0.7, "synthesizing and attacking")
-            table, checks = self._synthesize(joined, split)
-            made.append(table)
+        key = contract_join_key(self.contract.hash, self.random)
+        if self.job.templates & USER_LEVEL:
+            progress(0.1, "joining")
+            user_keys = [join_keys(one.table[one.schema.user_id.name], key) for one in self.tables]
+            if Template.JOIN_STATISTICS in self.job.templates:
+                made.append(self._statistics(count_users(user_keys)))
+            if Template.AGGREGATE in self.job.templates:
+                progress(0.2, "aggregating")
+                made.append(self._aggregate(user_keys))
+        if self.job.templates & ROW_LEVEL:
+            outputs, checks = self._row_level(key, progress)
+            made += outputs
             attacks += checks
         progress(0.9, "release gate")
-        user_ids = _user_ids(self.tables)
+        literals = frozenset().union(*(one.candidate.literals for one in made))
+        user_ids = user_ids_among(self.tables, literals)
         general = [
             check
             for one in made
@@ -83,9 +101,30 @@ class Workload:
         ]
         return made, general + attacks
 
-    def _join(self, progress: Progress) -> JoinedTable:
-        progress(0.1, "joining and looking back")
-        key = contract_join_key(self.contract.hash, self.random)
+    def _row_level(self, key: bytes, progress: Progress) -> tuple[list[MadeOutput], list[GateCheck]]:
+        # Imported here: torch takes seconds to load, which a job without models need not wait for.
+        import torch
+
+        from adyton.cleanroom.templates import split_by_time
+
+        torch.set_num_threads(self.threads)
+        made: list[MadeOutput] = []
+        attacks: list[GateCheck] = []
+        joined = self._join(key, progress)
+        split = split_by_time(joined, self.job)
+        if Template.TRAIN in self.job.templates:
+            models, checks = self._train(joined, split, progress)
+            made += models
+            attacks += checks
+        if Template.SYNTHESIZE in self.job.templates:
+            progress(0.7, "synthesizing and attacking")
+            table, checks = self._synthesize(joined, split)
+            made.append(table)
+            attacks += checks
+        return made, attacks
+
+    def _join(self, key: bytes, progress: Progress) -> JoinedTable:
+        progress(0.25, "joining and looking back")
         with open_engine(self.job.memory_mb, self.threads) as engine:
             return join_tables(
                 engine,
@@ -96,15 +135,47 @@ class Workload:
                 counters={one.name: self.job.counters.get(one.dataset_id, ()) for one in self.tables},
             )
 
-    def _statistics(self, joined: JoinedTable) -> MadeOutput:
+    def _statistics(self, counts: JoinCounts) -> MadeOutput:
         loss = self.job.statistics_loss
         self.held.is_noise_drawn = self.held.is_noise_drawn or loss is not None
-        content = join_statistics(joined.counts, k=self.contract.binding_rule.k, loss=loss)
-        return MadeOutput(Candidate(Output.JOIN_STATISTICS, joined.counts.users_joined, loss, frozenset()), content)
+        content = join_statistics(counts, k=self.contract.binding_rule.k, loss=loss)
+        return MadeOutput(Candidate(Output.JOIN_STATISTICS, counts.users_joined, loss, frozenset()), content)
+
+    def _aggregate(self, user_keys: Sequence[pa.ChunkedArray]) -> MadeOutput:
+        view = joined_view(self.contract, self.job.base, self.job.partners)
+        k = self.contract.binding_rule.k
+        # From here on data is looked at: a query that fails has been answered too.
+        self.held.is_noise_drawn = True
+        results = []
+        for query, request in zip(self.job.checked_queries(view), self.job.queries, strict=True):
+            with open_engine(self.job.memory_mb, self.threads) as engine:
+                sources = view.sources(query.columns)
+                registered: dict[DatasetId, Any] = {}
+                times: dict[DatasetId, str] = {}
+                for one, keys in zip(self.tables, user_keys, strict=True):
+                    stored = set(sources[one.dataset_id])
+                    if time := [c.name for c in one.schema.with_role(Role.TIME)]:
+                        times[one.dataset_id] = time[0]
+                        stored |= {time[0]} if stored and one is not self.tables[0] else set()
+                    table = arrow_for_view(one.table, keys, sorted(stored))
+                    registered[one.dataset_id] = engine.register(f"table_{len(registered)}", table)
+                rows = view_expression(view, registered, times, query.columns)
+                groups = engine.run(bounded_groups(rows, query, request))
+            results.append(noised_result(groups, query, request, k))
+        shown = [r.smallest_group for r in results if r.smallest_group is not None]
+        candidate = Candidate(
+            Output.AGGREGATE,
+            min(shown, default=k),
+            self.held.losses[Output.AGGREGATE],
+            frozenset().union(*(result.texts() for result in results)),
+        )
+        return MadeOutput(candidate, aggregates_bytes(results))
 
     def _train(
         self, joined: JoinedTable, split: TimeSplit, progress: Progress
     ) -> tuple[list[MadeOutput], list[GateCheck]]:
+        from adyton.cleanroom.templates import literals_in_json, literals_in_parquet, train_pair
+
         pair = train_pair(joined, self.job, split, lambda done, what: progress(0.3 + 0.4 * done, what))
         made, checks = [], []
         for output, artifact in pair.artifacts.items():
@@ -122,6 +193,8 @@ class Workload:
         return made, checks
 
     def _synthesize(self, joined: JoinedTable, split: TimeSplit) -> tuple[MadeOutput, list[GateCheck]]:
+        from adyton.cleanroom.templates import literals_in_parquet, synthesize
+
         request = self.job.synthesize
         assert request is not None, "a job with this template has its parameters"
         self.held.is_noise_drawn = True
@@ -131,11 +204,16 @@ class Workload:
         return MadeOutput(candidate, synthetic_bytes(table.record)), check_synthetic(table.measures, self.limits)
 
 
-def _user_ids(tables: Sequence[PartyTable]) -> frozenset[str]:
-    """All user ids as text, for the literal scan; very short ones meet other values by chance and say nothing."""
-    ids: set[str] = set()
+def user_ids_among(tables: Sequence[PartyTable], texts: Set[str]) -> frozenset[str]:
+    """Which of `texts` are user ids of a table; very short ones meet other values by chance and say nothing."""
+    wanted = pa.array(sorted(text for text in texts if len(text) >= MIN_LITERAL_CHARACTERS), pa.string())
+    if len(wanted) == 0:
+        return frozenset()
+    found: set[str] = set()
     for one in tables:
-        column = one.table[one.schema.single(Role.USER_ID).name].cast(pa.string())
-        texts = pc.unique(column).drop_null().to_pylist()
-        ids.update(text for text in texts if len(text) >= MIN_LITERAL_CHARACTERS)
-    return frozenset(ids)
+        ids = one.table[one.schema.user_id.name]
+        if pa.types.is_dictionary(ids.type):
+            ids = pa.chunked_array([chunk.dictionary for chunk in ids.chunks], ids.type.value_type)
+        ids = ids.cast(pa.string())
+        found.update(pc.unique(ids.filter(pc.is_in(ids, wanted))).to_pylist())
+    return frozenset(found)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import click
@@ -14,16 +13,14 @@ from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.broker_server import address_of, listen, serve
 from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.key_release import active_contracts, data_keys
-from adyton.cleanroom.party import load_party
 from adyton.cleanroom.sealed_table import load_manifest
 from adyton.cleanroom.signed_contract import load_contract
+from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
 from adyton.kernel.audit import GENESIS_HASH, verify_chain
 from adyton.kernel.clock import SystemClock, iso_utc
-from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import ContractHash
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-PASSPHRASE_VARIABLE = "ADYTON_PASSPHRASE"  # noqa: S105  # a name, not a secret
 
 
 @click.group()
@@ -68,7 +65,7 @@ def serve_command(
     Contract files are read again at each request: a notice that suspends or revokes a contract counts at once.
     """
     clock = SystemClock()
-    owner = load_party(key_file, _passphrase(passphrase_file))
+    owner = open_party(key_file, passphrase_file)
     tables = [load_manifest(path) for path in manifests]
     for table in tables:
         table.check_signature(owner.identity)
@@ -117,12 +114,3 @@ def log_command(address: str, as_json: bool) -> None:
             f"{iso_utc(entry.at_ms)}  {entry.kind:<8} {entry.body.get('dataset_id')} {entry.body.get('platform')}{why}"
         )
     click.echo(f"{len(entries)} entries, chain whole, newest {newest if newest != GENESIS_HASH else '-'}", err=True)
-
-
-def _passphrase(file: Path | None) -> bytes:
-    if file is not None:
-        return file.read_bytes().rstrip(b"\r\n")
-    value = os.environ.get(PASSPHRASE_VARIABLE)
-    if not value:
-        raise BadInputError("no passphrase", hint=f"give --passphrase-file or set {PASSPHRASE_VARIABLE}")
-    return value.encode()

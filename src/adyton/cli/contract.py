@@ -40,6 +40,7 @@ def contract() -> None:
 @click.option("--template", "templates", multiple=True, type=click.Choice([t.value for t in Template]))
 @click.option("--output", "outputs", multiple=True, metavar="OUTPUT=PARTY[,PARTY]", help="Who receives what.")
 @click.option("--without-guarantee", multiple=True, type=click.Choice([o.value for o in Output]))
+@click.option("--query-column", "query_columns", multiple=True, help="A column that queries may read. Repeatable.")
 @click.option("--k", type=click.IntRange(2), default=50, show_default=True, help="Smallest group of users.")
 @click.option("--epsilon", default="3", show_default=True, help="Budget of each owner, for good.")
 @click.option("--delta", default="1e-6", show_default=True)
@@ -55,6 +56,7 @@ def draft_command(
     templates: tuple[str, ...],
     outputs: tuple[str, ...],
     without_guarantee: tuple[str, ...],
+    query_columns: tuple[str, ...],
     k: int,
     epsilon: str,
     delta: str,
@@ -68,6 +70,8 @@ def draft_command(
         budget = PrivacyLoss(Fraction(epsilon), Fraction(delta))
     except ValueError as error:
         raise BadInputError("epsilon and delta are numbers such as 3 and 1e-6") from error
+    if unknown := set(query_columns) - {column.name for m in loaded for column in m.columns}:
+        raise BadInputError(f"no table has the columns {', '.join(sorted(unknown))}", where="--query-column")
     allowed = frozenset(measurements or (code_measurement().hex(),))
     drafted = Contract(
         contract_id=contract_id,
@@ -95,6 +99,8 @@ def draft_command(
                 k=k,
                 allow_dev=allow_dev,
                 without_guarantee=frozenset(Output(o) for o in without_guarantee),
+                query_columns=frozenset(query_columns)
+                & {c.name for m in loaded if m.owner == owner for c in m.columns},
             )
             for owner in sorted({m.owner for m in loaded})
         ),
@@ -157,6 +163,10 @@ def show_command(file: Path, as_json: bool) -> None:
         ),
         *(
             f"budget   {r.owner}/{r.population}: epsilon {float(r.budget.epsilon):g}, delta {float(r.budget.delta):g}"
+            for r in agreed.rules
+        ),
+        *(
+            f"queries  {r.owner}/{r.population}: {', '.join(sorted(r.query_columns)) or 'no column'}"
             for r in agreed.rules
         ),
         f"rule     k {rule.k}; {', '.join(sorted(t.value for t in rule.templates)) or 'no template'}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -81,18 +81,18 @@ class Room:
     brokers: dict[str, str]
 
     def job(self, job_id: str, *templates: Template, epsilon: str = "1", **changes: object) -> JobSpec:
-        job = JobSpec(
-            job_id=JobId(job_id),
-            base=DatasetId("advertiser-log"),
-            partners=(DatasetId("publisher-log"),),
-            templates=frozenset(templates),
-            validation_from_ms=6 * DAY_MS,
-            test_from_ms=8 * DAY_MS,
-            seed=1,
-            synthesize=SynthesizeRequest(PrivacyLoss.of(epsilon, "1e-6"), 2_000, ("hour", "segment")),
-            max_epochs=2,
-        )
-        return replace(job, **changes)  # type: ignore[arg-type]
+        fields: dict[str, object] = {
+            "job_id": JobId(job_id),
+            "base": DatasetId("advertiser-log"),
+            "partners": (DatasetId("publisher-log"),),
+            "templates": frozenset(templates),
+            "validation_from_ms": 6 * DAY_MS,
+            "test_from_ms": 8 * DAY_MS,
+            "seed": 1,
+            "synthesize": SynthesizeRequest(PrivacyLoss.of(epsilon, "1e-6"), 2_000, ("hour", "segment")),
+            "max_epochs": 2,
+        }
+        return JobSpec(**{**fields, **changes})  # type: ignore[arg-type]
 
     def users_in_both(self) -> int:
         """Counted without any of the code under test."""

@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.attestation.errors import EvidenceRefusedError
+from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.contract import Output, Template
 from adyton.cleanroom.contract_states import ContractEvent
 from adyton.cleanroom.errors import (
@@ -28,14 +31,16 @@ from adyton.cleanroom.errors import (
     SealBrokenError,
     TemplateRefusedError,
 )
+from adyton.cleanroom.key_release import active_contracts, data_keys
 from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
 from adyton.cleanroom.outputs import read_model, read_synthetic
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.receipt import load_receipt, verify_receipt
 from adyton.cleanroom.run import open_output
-from adyton.cleanroom.sealed_table import seal_batches
+from adyton.cleanroom.sealed_table import owner_dek, seal_batches
 from adyton.cleanroom.signed_contract import save_contract
 from adyton.cleanroom.table_columns import arrow_schema
+from adyton.kernel.clock import SystemClock
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import Account, OverBudgetError, PrivacyLoss
 from adyton.learning.metrics import auc
@@ -249,3 +254,74 @@ def test_a_timer_kills_a_run_that_takes_too_long(room: Any) -> None:
     with pytest.raises(EnclaveUnavailableError, match="SIGKILL"):
         room.run(room.job("slow", *ALL), timeout_s=0.5)
     assert enclave_processes() == []
+
+
+QUERY = (
+    "SELECT segment, COUNT(*) AS shown, COUNT(DISTINCT user_id) AS users, AVG(watched) AS rate "
+    "FROM joined WHERE publisher_matched GROUP BY segment"
+)
+
+
+def asked(name: str = "by_segment", sql: str = QUERY, epsilon: str = "1/2") -> AggregateRequest:
+    bounds = {"rate": (Fraction(0), Fraction(1))} if "AS rate" in sql else {}
+    return AggregateRequest(name, sql, PrivacyLoss.of(epsilon, "1e-6"), bounds, max_rows_per_group=10)
+
+
+def test_queries_leave_noised_and_each_costs_its_epsilon(make_room: Callable[..., Any]) -> None:
+    room = make_room(query_columns=frozenset({"segment", "watched", "hour"}), k=5)
+    by_publisher = "SELECT publisher_segment AS s, COUNT(DISTINCT user_id) AS users FROM joined GROUP BY s"
+    queries = (asked(epsilon="3/2"), asked("by_publisher", by_publisher))
+    job = room.job("queries", Template.AGGREGATE, Template.JOIN_STATISTICS, queries=queries)
+    result = room.run(job)
+    content = open_output(result.box(Output.AGGREGATE, "advertiser"), room.parties["advertiser"])
+    first, second = json.loads(content)["queries"]
+
+    assert [row[0] for row in first["rows"]] == [0, 1, 2, 3]
+    assert sum(row[2] for row in first["rows"]) == pytest.approx(room.users_in_both(), abs=120)
+    assert all(0 <= row[3] <= 1 for row in first["rows"])
+    assert first["k"] == 5
+    assert first["threshold_noised_users"] > 5
+    assert {row[0] for row in second["rows"]} >= {0, 1, 2, 3}
+    assert b"person-" not in content
+    spent = {(e["owner"], e["purpose"], e["epsilon"]) for e in result.receipt.body["ledger"]}
+    assert spent == {
+        (owner, f"aggregate:{q.name}", str(q.loss.epsilon)) for owner in ("publisher", "advertiser") for q in queries
+    }
+    assert verify_receipt(result.receipt, room.signed.contract).holds
+    with pytest.raises(OverBudgetError, match="left are epsilon 0,"):
+        room.run(room.job("more", Template.AGGREGATE, queries=(asked(),)))
+
+
+def test_a_malicious_query_is_refused_before_any_key_is_asked_for(make_room: Callable[..., Any]) -> None:
+    room = make_room(query_columns=frozenset({"segment"}))
+    for sql, why in (
+        ("SELECT user_id AS segment, COUNT(*) AS n FROM joined GROUP BY 1", "may only stand in COUNT"),
+        ("SELECT hour, COUNT(*) AS n FROM joined GROUP BY hour", "not on the list"),
+        ("SELECT COUNT(*) AS n FROM read_text('/etc/passwd')", "joined alone"),
+        ("COPY joined TO '/tmp/rows.csv'", "one SELECT"),
+    ):
+        with pytest.raises(TemplateRefusedError, match=why):
+            room.run(room.job("malicious", Template.AGGREGATE, queries=(asked("q", sql),)), brokers={})
+    assert BrokerStore(room.folder / "publisher.sqlite").log() == ()
+
+
+def test_a_job_of_templates_that_do_not_fit_together_is_no_job(room: Any) -> None:
+    for templates in ((Template.SCORE,), (Template.AGGREGATE,), ()):
+        with pytest.raises(BadInputError):
+            room.job("odd", *templates)
+    with pytest.raises(BadInputError, match="go together"):
+        room.job("odd", Template.JOIN_STATISTICS, queries=(asked(),))
+
+
+def test_a_key_of_another_version_is_not_released(make_room: Callable[..., Any]) -> None:
+    """The broker knows the newer version of the same dataset only; the contract names the older one."""
+    room = make_room()
+    publisher, old = room.parties["publisher"], room.manifests["publisher-log"]
+    newer = replace(old, version=2)
+    other = replace(old, ciphertext_sha256="0" * 64)
+    wanted = active_contracts([room.signed], publisher.name, SystemClock())(room.signed.contract.hash)
+    assert wanted is not None
+    name = wanted.key_names[old.dataset_id]
+
+    assert data_keys([newer, other], publisher)(name) is None  # type: ignore[arg-type]
+    assert data_keys([old, newer, other], publisher)(name) == owner_dek(old, publisher)  # type: ignore[arg-type]
