@@ -2,4 +2,6 @@
 
 from adyton.cli.main import main
 
-main()
+# Child processes of multiprocessing import this module again, under another name.
+if __name__ == "__main__":
+    main()

@@ -31,6 +31,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adyton.flywheel import counters
+from adyton.flywheel.aside import Aside
 from adyton.flywheel.auction_step import AuctionPlan, AuctionRun, AuctionStep, run_auctions
 from adyton.flywheel.cleanroom_step import CleanroomStep, run_step
 from adyton.flywheel.device_signals import SignalPlan
@@ -57,6 +58,7 @@ from adyton.learning.datasets.kuairand import tables as kuairand
 from adyton.learning.metrics import auc
 from adyton.learning.schema import Role
 
+_DAY_MS = 86_400_000
 JOINT_BUYER, SOLO_BUYER = BuyerId("joint.example"), BuyerId("solo.example")
 
 
@@ -102,27 +104,29 @@ def _turn(config: DemoConfig, reporter: Reporter, clock: Clock, out: Path, work:
         kuairand.publisher_table(), kuairand.advertiser_table(), users=config.devices, seed=config.seed
     )
     creative_ids = sorted({str(item) for item in pc.unique(population.advertiser["item_id"]).to_pylist()})
-    with reporter.step(1, "review") as progress:
-        review = review_day(
-            creative_ids,
-            (JOINT_BUYER, SOLO_BUYER),
-            volume=config.volume,
-            seed=config.seed,
-            day_start_ms=clock.now_ms() - 86_400_000,
-            progress=progress,
-        )
-        _write_approvals(out / "approvals.jsonl", review)
-    with reporter.step(2, "clean room") as progress:
-        cleanroom = run_step(
-            population,
-            out,
-            work,
-            seed=config.seed,
-            fixed_noise=config.fixed_noise,
-            progress=progress,
-            clock=clock,
-        )
-        _write_cleanroom(out, cleanroom)
+    review_day_arguments = (
+        creative_ids,
+        (JOINT_BUYER, SOLO_BUYER),
+        config.volume,
+        config.seed,
+        clock.now_ms() - _DAY_MS,
+    )
+    # Review needs nothing from the clean room, so the two share the machine's cores.
+    with Aside(review_day, *review_day_arguments) as beside:
+        with reporter.step(2, "clean room") as progress:
+            cleanroom = run_step(
+                population,
+                out,
+                work,
+                seed=config.seed,
+                fixed_noise=config.fixed_noise,
+                progress=progress,
+                clock=clock,
+            )
+            _write_cleanroom(out, cleanroom)
+        with reporter.step(1, "review, begun beside the clean room") as progress:
+            review = beside.result(progress)
+            _write_approvals(out / "approvals.jsonl", review)
     log = advertiser_log(population.advertiser)
     with reporter.step(3, "publish") as progress:
         choice = choose_payload(log, cleanroom.model_without_partner, seed=config.seed, progress=progress)

@@ -25,6 +25,8 @@ from adyton.review.workbook import load_default_workbook
 
 REFERENCE = "greedy_farseeing"
 BETTER = "priced_queues"
+BOUND_STEPS = 100
+"""Any number of steps gives a valid bound; more make it a few per cent tighter."""
 CURRENCY = "USD"
 CLICK_SHARE = 100
 """A click is worth a hundredth of the ad's average revenue."""
@@ -60,10 +62,10 @@ class ReviewStep:
 def review_day(
     creative_ids: Sequence[str],
     buyers: Sequence[BuyerId],
-    *,
     volume: float,
     seed: int,
     day_start_ms: int,
+    *,
     progress: StepProgress,
 ) -> ReviewStep:
     """One day under both allocators, its bound, and the ads that the better one's moderators accepted."""
@@ -74,7 +76,7 @@ def review_day(
         progress.update(0.2 + 0.25 * position, f"a day under {allocator}")
         results.append(simulate(day, allocator=allocator, options=SimulationOptions(draw_verdicts=True), seed=seed))
     progress.update(0.7, "the bound")
-    bound = lower_bound(day)
+    bound = lower_bound(day, n_steps=BOUND_STEPS)
     best = min(results, key=lambda result: result.loss.a2)
     progress.update(0.95, "approvals")
     creatives = _creatives(day, creative_ids, buyers, seed)
