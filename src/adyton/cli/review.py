@@ -1,4 +1,4 @@
-"""`adyton review`: simulate a day of ad review."""
+"""`adyton review`: simulate a day of ad review, or compare allocators over many."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from adyton.cli.review_compare import compare_command
 from adyton.kernel.chance import stream
 from adyton.kernel.errors import UnavailableError
 from adyton.review.allocators.registry import allocator_classes
@@ -109,6 +110,9 @@ def allocators_command() -> None:
     """The allocators that `simulate` takes."""
     for name, allocator in allocator_classes().items():
         click.echo(f"{name:<22} {allocator.summary}")
+
+
+review.add_command(compare_command)
 
 
 def load_workbook(path: Path | None) -> Workbook:
