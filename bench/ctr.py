@@ -32,16 +32,7 @@ NOT_IN_PROTOCOL = {
 }  # fmt: skip
 PROTOCOL_FIELDS = tuple(c.name for c in kuairand.FULL_SCHEMA.features() if c.name not in NOT_IN_PROTOCOL)
 PROTOCOL_CONFIG = TrainConfig(
-    features=PROTOCOL_FIELDS,
-    fm_dim=16,
-    head_dim=16,
-    hidden=(64, 32),
-    members=4,
-    min_count=2,
-    learning_rate=0.003,
-    batch_size=1024,
-    max_epochs=1,
-    checks_per_epoch=2,
+    features=PROTOCOL_FIELDS, hidden=(64,), head_dim=16, min_count=2, max_epochs=1, checks_per_epoch=1
 )
 
 

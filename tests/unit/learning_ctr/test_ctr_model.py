@@ -21,7 +21,7 @@ from adyton.learning.ctr.artifact import (
     latest_rows,
     score_artifact,
 )
-from adyton.learning.ctr.config import TrainConfig
+from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.fields import FieldEncoder, Side
 from adyton.learning.ctr.training import RowSplit, TrainedModel, train
 from adyton.learning.errors import FeatureError, ModelError, TableError
@@ -45,7 +45,7 @@ SCHEMA = TableSchema(
 )
 N_ROWS = 6_000
 SPLIT = RowSplit(np.arange(4_000), np.arange(4_000, 5_000))
-CONFIG = TrainConfig(batch_size=256, learning_rate=0.02, max_epochs=4, min_count=2, list_slots=3)
+CONFIG = TrainConfig(batch_size=256, learning_rate=0.02, row_rate=0.03, max_epochs=4, min_count=2, list_slots=3)
 
 
 def impressions(n: int = N_ROWS, seed: int = 5) -> pa.Table:
@@ -174,7 +174,7 @@ def test_a_model_without_context_fields_still_exports() -> None:
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another() -> None:
-    config = TrainConfig(**{**CONFIG.__dict__, "max_epochs": 1, "dropout": 0.2})
+    config = TrainConfig(**{**CONFIG.__dict__, "max_epochs": 1, "dropout": 0.2, "trainer": Trainer.BATCHES})
     test = data().slice(5_000)
     a, b = (train(data(), SCHEMA, split=SPLIT, config=config, seed=3).logits(test) for _ in range(2))
     other = train(data(), SCHEMA, split=SPLIT, config=config, seed=4).logits(test)

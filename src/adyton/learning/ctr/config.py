@@ -9,6 +9,15 @@ from adyton.learning.errors import ModelError
 from adyton.learning.metrics import Metric
 
 
+class Trainer(Enum):
+    """How weights are learned. The stored values never change."""
+
+    ROWS = "rows"
+    """Adagrad, row by row, compiled for the CPU: one hidden layer."""
+    BATCHES = "batches"
+    """AdamW in torch, on a GPU where torch finds one: any shape."""
+
+
 class Schedule(Enum):
     """How the learning rate goes on."""
 
@@ -26,13 +35,16 @@ class TrainConfig:
     fm_dim: width of the FM embedding of each field.   head_dim: width of the dot head between two sides.
     hidden: widths of each tower's hidden layers.   members: networks whose logits are averaged; the average of
         factorised scores is a factorised score, with `members` times longer vectors.
-    min_count: values seen in fewer training rows share index 0 with unknown ones.   number_buckets: quantile buckets
-        of a number.   list_slots: newest elements of a list that are pooled.
-    learning_rate, batch_size, max_epochs: of AdamW.   schedule: whether the rate falls to zero over `max_epochs`.
+    min_count: values seen in fewer training rows share index 0 with unknown ones; None means one in a thousand rows,
+        but 5 at least and 20 at most.   number_buckets: quantile buckets of a number.   list_slots: newest elements of
+        a list that are pooled.
+    trainer: see `Trainer`.   row_rate, row_decay: step of ROWS, and its pull of embeddings towards zero relative to it.
+    learning_rate, batch_size, schedule, decay, dropout: of BATCHES.   max_epochs: of both.
+    schedule: whether the rate falls to zero over `max_epochs`.
     checks_per_epoch: how often validation is measured.
     patience: checks without a better value before training ends.   stop_on: the metric to be best at.
     calibrate: fit scale and shift of the logit on the validation rows.
-    threads: CPU threads of training; batches are small, so that a second one rarely pays and hurts on a busy machine.
+    threads: CPU threads of BATCHES; batches are small, so that a second one rarely pays and hurts on a busy machine.
     decay: weight decay per unit of learning rate for embeddings, towers get a tenth.   dropout: of field embeddings.
     """
 
@@ -41,9 +53,12 @@ class TrainConfig:
     head_dim: int = 8
     hidden: tuple[int, ...] = (32,)
     members: int = 1
-    min_count: int = 5
+    min_count: int | None = None
     number_buckets: int = 16
     list_slots: int = 20
+    trainer: Trainer = Trainer.ROWS
+    row_rate: float = 0.01
+    row_decay: float = 0.01
     learning_rate: float = 0.001
     batch_size: int = 256
     max_epochs: int = 8
@@ -58,15 +73,25 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         counts = (
-            "fm_dim", "head_dim", "members", "min_count", "number_buckets", "list_slots", "batch_size", "max_epochs",
+            "fm_dim", "head_dim", "members", "number_buckets", "list_slots", "batch_size", "max_epochs",
             "checks_per_epoch", "patience", "threads",
         )  # fmt: skip
         for name in counts:
             if getattr(self, name) < 1:
                 raise ModelError(f"must be at least 1, got {getattr(self, name)}", where=name)
+        if self.min_count is not None and self.min_count < 1:
+            raise ModelError(f"must be at least 1, got {self.min_count}", where="min_count")
         if not all(width >= 1 for width in self.hidden):
             raise ModelError("hidden layers must be at least 1 wide", where="hidden")
         if not 0 <= self.dropout < 1:
             raise ModelError("must lie in [0, 1)", where="dropout")
+        if self.trainer is Trainer.ROWS and (len(self.hidden) != 1 or self.dropout or self.decay):
+            raise ModelError(
+                "training row by row takes one hidden layer, no dropout and no decay of AdamW",
+                where="trainer",
+                hint="use the trainer in batches, or row_decay",
+            )
+        if self.row_rate <= 0 or self.row_decay < 0:
+            raise ModelError("row_rate must be positive and row_decay must not be negative")
         if self.learning_rate <= 0 or self.decay < 0:
             raise ModelError("learning rate must be positive and decay must not be negative")

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.fields import FieldEncoder, FieldSpec, Side
 
-EMBEDDING_SCALE = 0.02
+EMBEDDING_SCALE = 0.01
 
 
 class SideVectors(NamedTuple):

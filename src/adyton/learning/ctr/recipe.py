@@ -56,12 +56,4 @@ JOINED_SCHEMA: TableSchema = kuairand.ADVERTISER_SCHEMA.extend(
 
 def cross_domain_config(features: tuple[str, ...], *, members: int = 3) -> TrainConfig:
     """The configuration that all feature sets share, so that a difference is a difference of data."""
-    return TrainConfig(
-        features=features,
-        members=members,
-        batch_size=256,
-        learning_rate=0.001,
-        checks_per_epoch=2,
-        patience=3,
-        max_epochs=8,
-    )
+    return TrainConfig(features=features, members=members, min_count=30, checks_per_epoch=2, patience=3)

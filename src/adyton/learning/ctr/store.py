@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from adyton.kernel.chance import stream
-from adyton.learning.ctr.config import Schedule, TrainConfig
+from adyton.learning.ctr.config import Schedule, TrainConfig, Trainer
 from adyton.learning.ctr.fields import FieldEncoder
 from adyton.learning.ctr.network import FactorisedNetwork
 from adyton.learning.ctr.training import Check, TrainedModel
@@ -28,6 +28,7 @@ def save(model: TrainedModel, path: Path) -> None:
     config = asdict(model.config) | {
         "stop_on": model.config.stop_on.value,
         "schedule": model.config.schedule.value,
+        "trainer": model.config.trainer.value,
     }
     head = {
         "format": FORMAT,
@@ -74,6 +75,7 @@ def _restore(head: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> T
     stored |= {
         "stop_on": Metric(stored["stop_on"]),
         "schedule": Schedule(stored["schedule"]),
+        "trainer": Trainer(stored["trainer"]),
         "hidden": tuple(stored["hidden"]),
         "features": None if stored["features"] is None else tuple(stored["features"]),
     }

@@ -1,74 +1,35 @@
-"""Training a factorised model with an early stop on the metric that will be reported.
+"""Training a factorised model with an early stop on the metric that will be reported, and predicting with it.
 
-Order of events for every member: draw a new order of the training rows each epoch, step AdamW through it in batches,
-measure the validation rows `checks_per_epoch` times an epoch, keep the best weights, stop after `patience` checks
-without a better value. CTR models with id embeddings overfit after about one epoch in AUC while GAUC still rises
-(learning §3, lesson a), which is why the stop follows the metric asked for and looks more often than once an epoch.
+Two trainers of the same network: row by row with Adagrad (`row_trainer`, the default), and in batches with AdamW
+(`batch_trainer`, on a GPU where torch finds one).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from adyton.kernel.chance import stream
+from adyton.learning.ctr.batch_trainer import PREDICT_BATCH, train_in_batches
 from adyton.learning.ctr.calibration import platt
-from adyton.learning.ctr.config import Schedule, TrainConfig
+from adyton.learning.ctr.config import TrainConfig, Trainer
+from adyton.learning.ctr.data import Check, RowSplit, TrainData
 from adyton.learning.ctr.fields import FieldEncoder, Side, fit_fields
 from adyton.learning.ctr.network import FactorisedNetwork, SideVectors, combine
+from adyton.learning.ctr.row_trainer import train_in_rows
 from adyton.learning.errors import ModelError, TableError
-from adyton.learning.metrics import Metric, auc, gauc, logloss, xauc
+from adyton.learning.metrics import Metric
 from adyton.learning.schema import Column, Role, TableSchema
 
-PREDICT_BATCH = 16_384
+__all__ = ["Check", "RowSplit", "TrainedModel", "side_vectors", "train"]
 
-
-@dataclass(frozen=True)
-class RowSplit:
-    """Row numbers of a table's training and validation part; the test part is whatever the caller kept away."""
-
-    train: NDArray[np.int64]
-    validation: NDArray[np.int64]
-
-    def __post_init__(self) -> None:
-        if len(self.train) == 0 or len(self.validation) == 0:
-            raise ModelError("training needs training rows and validation rows")
-        if len(np.intersect1d(self.train, self.validation)):
-            raise ModelError("a row cannot be in training and in validation")
-
-    @classmethod
-    def of_dates(cls, dates: Sequence[int], *, last_train: int, last_validation: int) -> RowSplit:
-        """Rows up to `last_train`, then rows up to `last_validation`; later rows are the test's.   dates: yyyymmdd."""
-        days = np.asarray(dates, np.int64)
-        return cls(np.flatnonzero(days <= last_train), np.flatnonzero((days > last_train) & (days <= last_validation)))
-
-    @classmethod
-    def of_times(cls, times_ms: NDArray[np.int64], *, validation_from_ms: int, test_from_ms: int) -> RowSplit:
-        """Rows before `validation_from_ms`, then rows before `test_from_ms`; later rows are the test's."""
-        return cls(
-            np.flatnonzero(times_ms < validation_from_ms),
-            np.flatnonzero((times_ms >= validation_from_ms) & (times_ms < test_from_ms)),
-        )
-
-    def only(self, is_kept: NDArray[np.bool_]) -> RowSplit:
-        """The split without rows where `is_kept` (one value per table row) is false, such as held-out users' rows."""
-        return RowSplit(self.train[is_kept[self.train]], self.validation[is_kept[self.validation]])
-
-
-@dataclass(frozen=True)
-class Check:
-    """One look at the validation rows after `rows_seen` training rows."""
-
-    member: int
-    rows_seen: int
-    value: float
+ROWS_PER_COUNT = 1_000
+SMALLEST_COUNT, LARGEST_COUNT = 5, 20
 
 
 @dataclass(frozen=True)
@@ -149,14 +110,22 @@ def train(
     config: TrainConfig,
     seed: int,
     row_weights: NDArray[np.float64] | None = None,
+    start: TrainedModel | None = None,
     progress: Callable[[Check], None] | None = None,
 ) -> TrainedModel:
     """A factorised model of `schema.label` on `split.train`, stopped on `split.validation`.
 
     row_weights: [rows of table], weight of each training row in the loss, 1 if None.
+    start: a model to go on from, such as yesterday's on a new day's rows: its fields, vocabularies and weights are
+        kept, and of `config` only what says how to train is used.
     Raises FeatureError for features that may not be used, TableError for a table that does not fit, ModelError for
     labels of one class.
     """
+    if start is not None:
+        config = replace(
+            config,
+            **{name: getattr(start.config, name) for name in ("features", "fm_dim", "head_dim", "hidden", "members")},
+        )
     columns = _feature_columns(schema, config)
     schema.select([*(column.name for column in columns), schema.label.name]).check(table)
     labels = table[schema.label.name].cast(pa.int64()).to_numpy()
@@ -164,23 +133,23 @@ def train(
         raise TableError("labels must be 0 or 1", where=schema.label.name)
     _check_two_classes(labels[split.train], "training")
     _check_two_classes(labels[split.validation], "validation")
-    encoder = fit_fields(
-        table.take(pa.array(split.train)),
-        columns,
-        min_count=config.min_count,
-        number_buckets=config.number_buckets,
-        list_slots=config.list_slots,
+    encoder = start.encoder if start is not None else _fitted_encoder(table, columns, split, config)
+    data = TrainData(
+        inputs=[encoder.encode(table, side) for side in Side],
+        labels=labels,
+        users=_user_codes(table, schema) if config.stop_on in (Metric.GAUC, Metric.XAUC) else np.zeros(len(labels)),
+        weights=np.ones(len(labels)) if row_weights is None else np.asarray(row_weights, np.float64),
+        split=split,
     )
-    users = _user_codes(table, schema) if config.stop_on in (Metric.GAUC, Metric.XAUC) else np.zeros(len(labels))
-    inputs = [torch.from_numpy(encoder.encode(table, side)) for side in Side]
-    weights = np.ones(len(labels)) if row_weights is None else np.asarray(row_weights, np.float64)
-    data = _Data(inputs, labels, users, weights, split)
+    train_member = train_in_rows if config.trainer is Trainer.ROWS else train_in_batches
     members, checks = [], []
-    with _torch_threads(config.threads):
-        for index in range(config.members):
-            member, member_checks = _train_member(data, encoder, config, seed, index, progress)
-            members.append(member)
-            checks.extend(member_checks)
+    for index in range(config.members):
+        rng = stream(seed, "ctr", index)
+        network = _new_member(encoder, config, data.click_rate, rng)
+        if start is not None:
+            network.load_state_dict(start.members[index].state_dict())
+        checks.extend(train_member(network, data, config, rng, index, progress))
+        members.append(network)
     model = TrainedModel(encoder, tuple(members), schema, config, seed, tuple(checks), len(split.train))
     if not config.calibrate:
         return model
@@ -189,118 +158,24 @@ def train(
     return replace(model, scale=scale, shift=shift)
 
 
-@dataclass(frozen=True)
-class _Data:
-    inputs: Sequence[Tensor]
-    labels: NDArray[np.int64]
-    users: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    split: RowSplit
-
-
-def _train_member(
-    data: _Data,
-    encoder: FieldEncoder,
-    config: TrainConfig,
-    seed: int,
-    index: int,
-    progress: Callable[[Check], None] | None,
-) -> tuple[FactorisedNetwork, list[Check]]:
-    rng = stream(seed, "ctr", index)
-    network = FactorisedNetwork(encoder, config, rng)
-    _start_at_click_rate(network, data)
-    embeddings = [p for side in network.sides.values() for p in side.embedding_parameters()]
-    towers = [p for side in network.sides.values() for p in side.tower_parameters()]
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": embeddings, "weight_decay": config.decay},
-            {"params": towers, "weight_decay": config.decay / 10},
-        ],
-        lr=config.learning_rate,
-        fused=True,
+def _fitted_encoder(table: pa.Table, columns: tuple[Column, ...], split: RowSplit, config: TrainConfig) -> FieldEncoder:
+    by_size = min(LARGEST_COUNT, max(SMALLEST_COUNT, len(split.train) // ROWS_PER_COUNT))
+    return fit_fields(
+        table.take(pa.array(split.train)),
+        columns,
+        min_count=by_size if config.min_count is None else config.min_count,
+        number_buckets=config.number_buckets,
+        list_slots=config.list_slots,
     )
-    labels = torch.from_numpy(data.labels.astype(np.float32))
-    weights = torch.from_numpy(data.weights.astype(np.float32))
-    sign = 1.0 if config.stop_on.higher_is_better else -1.0
-    best, best_state, since_best, rows_seen = -np.inf, _copy_state(network), 0, 0
-    checks: list[Check] = []
-    n = len(data.split.train)
-    steps = -(-n // config.batch_size)
-    check_at = {round(steps * (i + 1) / config.checks_per_epoch) for i in range(config.checks_per_epoch)}
-    # Dropout draws from torch's global generator: fork it, so that training neither reads nor changes the caller's.
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**31)))
-        for epoch in range(config.max_epochs):
-            order = torch.from_numpy(data.split.train[rng.permutation(n)])
-            for step in range(steps):
-                network.train()
-                rows = order[step * config.batch_size : (step + 1) * config.batch_size]
-                logits = network(*(x[rows] for x in data.inputs))
-                loss = nn.functional.binary_cross_entropy_with_logits(logits, labels[rows], weight=weights[rows])
-                optimizer.zero_grad(set_to_none=True)
-                if config.schedule is Schedule.LINEAR:
-                    left = 1 - (epoch * steps + step) / (config.max_epochs * steps)
-                    for group in optimizer.param_groups:
-                        group["lr"] = config.learning_rate * left
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                rows_seen += len(rows)
-                if step + 1 not in check_at:
-                    continue
-                check = Check(index, rows_seen, _validation_value(network, data, config.stop_on))
-                checks.append(check)
-                if progress is not None:
-                    progress(check)
-                if sign * check.value > best:
-                    best, best_state, since_best = sign * check.value, _copy_state(network), 0
-                else:
-                    since_best += 1
-                    if since_best >= config.patience:
-                        network.load_state_dict(best_state)
-                        return network.eval(), checks
-    network.load_state_dict(best_state)
-    return network.eval(), checks
 
 
-def _start_at_click_rate(network: FactorisedNetwork, data: _Data) -> None:
-    rate = float(data.labels[data.split.train].mean())
+def _new_member(
+    encoder: FieldEncoder, config: TrainConfig, click_rate: float, rng: np.random.Generator
+) -> FactorisedNetwork:
+    network = FactorisedNetwork(encoder, config, rng)
     with torch.no_grad():
-        network.context.out_bias[0] = float(np.log(rate / (1 - rate)))
-
-
-def _validation_value(network: FactorisedNetwork, data: _Data, metric: Metric) -> float:
-    network.eval()
-    rows = data.split.validation
-    with torch.inference_mode():
-        parts = [
-            network(*(x[torch.from_numpy(rows[start : start + PREDICT_BATCH])] for x in data.inputs))
-            for start in range(0, len(rows), PREDICT_BATCH)
-        ]
-    scores = torch.sigmoid(torch.cat(parts).double()).numpy()
-    labels, users = data.labels[rows], data.users[rows]
-    match metric:
-        case Metric.AUC:
-            return auc(labels, scores)
-        case Metric.GAUC:
-            return gauc(labels, scores, users)
-        case Metric.XAUC:
-            return xauc(labels, scores, users)
-        case Metric.LOGLOSS:
-            return logloss(labels, scores)
-
-
-@contextmanager
-def _torch_threads(n: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _copy_state(network: FactorisedNetwork) -> dict[str, Tensor]:
-    return {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        network.context.out_bias[0] = float(np.log(click_rate / (1 - click_rate)))
+    return network
 
 
 def _feature_columns(schema: TableSchema, config: TrainConfig) -> tuple[Column, ...]:
