@@ -229,3 +229,29 @@ def test_shuffling_the_future_changes_nothing_that_was_learned() -> None:
     b = train(shuffled, SCHEMA, split=SPLIT, config=config, seed=2)
 
     assert np.array_equal(a.logits(probe), b.logits(probe))
+
+
+def test_training_goes_on_from_a_model_on_new_rows() -> None:
+    """A day later: fields and vocabularies stay, a little training moves the weights and does not start over."""
+    config = TrainConfig(**{**CONFIG.__dict__, "max_epochs": 1, "checks_per_epoch": 1})
+    new_day = RowSplit(np.arange(4_000, 4_400), np.arange(4_400, 5_000))
+    test = data().slice(5_000)
+
+    updated = train(data(), SCHEMA, split=new_day, config=config, seed=2, start=trained())
+    from_nothing = train(data(), SCHEMA, split=new_day, config=config, seed=2)
+
+    assert updated.encoder is trained().encoder
+    assert len(updated.members) == len(trained().members)
+    assert not np.allclose(updated.logits(test), trained().logits(test))
+    labels = test["label"].to_numpy()
+    assert auc(labels, updated.predict(test)) > auc(labels, from_nothing.predict(test)) + 0.02
+
+
+def test_both_trainers_learn_and_rows_refuse_what_they_cannot_do() -> None:
+    config = TrainConfig(**{**CONFIG.__dict__, "trainer": Trainer.BATCHES, "hidden": (16, 8)})
+    test = data().slice(5_000)
+
+    assert auc(test["label"].to_numpy(), train(data(), SCHEMA, split=SPLIT, config=config, seed=1).predict(test)) > 0.72
+    for wrong in ({"hidden": (16, 8)}, {"dropout": 0.1}, {"decay": 0.1}, {"row_rate": 0.0}, {"min_count": 0}):
+        with pytest.raises(ModelError):
+            TrainConfig(**{**CONFIG.__dict__, **wrong})
