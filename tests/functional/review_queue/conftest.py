@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from adyton.kernel.audit import GENESIS_HASH
 from adyton.kernel.chance import InsecureFixedRandom
 from adyton.kernel.clock import Clock, ManualClock
 from adyton.kernel.ids import BuyerId
@@ -30,6 +31,7 @@ from adyton.review.queue.records import AdFile, Finding, Judgement, Person, Pers
 from adyton.review.queue.schema import migrate
 from adyton.review.queue.states import Verdict
 from adyton.review.queue.submission import submit
+from adyton.review.queue.tables import metadata
 
 NOON_MS = 1_790_000_000_000 // 86_400_000 * 86_400_000 + 43_200_000
 _TABLES_OF_SERVER = "/usr/lib/postgresql"
@@ -110,27 +112,71 @@ def postgres_url() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def new_postgres_database(postgres_url: str) -> Iterator[str]:
-    """An empty database of its own for one test."""
-    name = f"t_{os.urandom(6).hex()}"
-    admin = sa.create_engine(
-        sa.make_url(postgres_url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT"
-    )
+def _administer(url: str, statement: str) -> None:
+    admin = sa.create_engine(sa.make_url(url).set(drivername="postgresql+psycopg"), isolation_level="AUTOCOMMIT")
     with admin.connect() as conn:
-        conn.exec_driver_sql(f"CREATE DATABASE {name}")
-    yield sa.make_url(postgres_url).set(database=name).render_as_string(hide_password=False)
-    with admin.connect() as conn:
-        conn.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        conn.exec_driver_sql(statement)
     admin.dispose()
+
+
+def _with_database(url: str, name: str) -> str:
+    return sa.make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def _migrate(url: str) -> None:
+    desk = Desk(open_engine(url, connections=1), clock=ManualClock(NOON_MS))
+    migrate(desk)
+    desk.engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_url: str) -> str:
+    """The address of a migrated database, which tests use one after another."""
+    _administer(postgres_url, "CREATE DATABASE migrated")
+    url = _with_database(postgres_url, "migrated")
+    _migrate(url)
+    return url
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("migrated") / "queue.db"
+    _migrate(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def clean_postgres(migrated_postgres: str) -> str:
+    """The migrated database, as empty as on its first day (a database for each test takes a second to make)."""
+    tables = ", ".join(name for name in metadata.tables if name != "chain_head")
+    _administer(
+        migrated_postgres,
+        "ALTER TABLE events DISABLE TRIGGER USER; "
+        f"TRUNCATE {tables}; "
+        f"UPDATE chain_head SET sequence = -1, entry_hash = '{GENESIS_HASH}'; "
+        "ALTER TABLE events ENABLE TRIGGER USER",
+    )
+    return migrated_postgres
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables, once of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/queue.db"
+    server = str(request.getfixturevalue("postgres_url"))
+    name = f"e_{os.urandom(6).hex()}"
+    _administer(server, f"CREATE DATABASE {name}")
+    return _with_database(server, name)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, once of each kind."""
+    """A migrated database, once of each kind."""
     if request.param == "sqlite":
+        shutil.copy(request.getfixturevalue("migrated_sqlite"), tmp_path / "queue.db")
         return f"sqlite:///{tmp_path}/queue.db"
-    return str(request.getfixturevalue("new_postgres_database"))
+    return str(request.getfixturevalue("clean_postgres"))
 
 
 MakeDesk = Callable[..., Desk]
@@ -149,7 +195,6 @@ def make_desk(database_url: str, clock: ManualClock) -> Iterator[MakeDesk]:
     def make(*, clock: Clock = clock, connections: int = 5, seed: int = 1, **rules: object) -> Desk:
         engine = open_engine(database_url, connections=connections)
         desk = Desk(engine, DeskRules(**rules), clock, InsecureFixedRandom(seed))  # type: ignore[arg-type]
-        migrate(desk)
         opened.append(desk)
         return desk
 

@@ -46,23 +46,21 @@ from adyton.review.queue.tables import metadata
 APPROVE = Judgement()
 
 
-def test_migrations_make_exactly_the_tables_and_can_run_again(desk: Desk) -> None:
-    assert migrate(desk) == (newest_version(), newest_version())
-    with desk.reading() as tx:
-        differences = compare_metadata(MigrationContext.configure(tx.conn), metadata)
-
-    assert differences == []
-
-
-def test_a_database_without_tables_is_refused_with_the_command_that_makes_them(database_url: str) -> None:
-    desk = Desk(open_engine(database_url))
+def test_migrations_make_exactly_the_tables_and_can_run_again(empty_database_url: str) -> None:
+    desk = Desk(open_engine(empty_database_url))
     with pytest.raises(StoreUnavailableError) as refused:
         require_newest(desk)
     with pytest.raises(StoreUnavailableError), desk.reading() as tx:
         tx.conn.execute(sa.select(metadata.tables["ads"]))
+    steps = [migrate(desk), migrate(desk)]
+    require_newest(desk)
+    with desk.reading() as tx:
+        differences = compare_metadata(MigrationContext.configure(tx.conn), metadata)
     desk.engine.dispose()
 
     assert refused.value.hint == "run: adyton queue migrate"
+    assert steps == [(None, newest_version()), (newest_version(), newest_version())]
+    assert differences == []
 
 
 def test_an_ad_goes_from_submission_to_an_approved_record(floor: Any, clock: ManualClock) -> None:
@@ -605,12 +603,12 @@ def test_every_change_is_an_event_and_a_change_of_the_log_is_found(floor: Any) -
         conn.execute(sa.text("UPDATE events SET kind = 'nothing' WHERE sequence = 1"))
     with pytest.raises(sa.exc.DBAPIError, match="append-only"), floor.desk.engine.begin() as conn:
         conn.execute(sa.text("DELETE FROM events"))
-    # Somebody with the rights of the owner takes the triggers away first.
+    # Somebody with the rights of the owner gets past the triggers.
     with floor.desk.engine.begin() as conn:
         if conn.dialect.name == "sqlite":
             conn.execute(sa.text("DROP TRIGGER events_no_DELETE"))
         else:
-            conn.execute(sa.text("DROP TRIGGER events_append_only ON events"))
+            conn.execute(sa.text("ALTER TABLE events DISABLE TRIGGER USER"))
         conn.execute(sa.text(f"DELETE FROM events WHERE sequence = {count - 1}"))
     with pytest.raises(BrokenChainError):
         verify_events(floor.desk, None)

@@ -1,0 +1,1 @@
+"""The review queue over HTTP: JSON API, pages for moderator, lead, auditor and advertiser."""

@@ -1,0 +1,221 @@
+"""The API and pages over a real socket."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from adyton.console.review_queue.app import create_app
+from adyton.console.review_queue.server import running
+from adyton.kernel.clock import ManualClock
+from adyton.review.queue.people import issue_token
+from adyton.review.queue.permissions import Role
+from adyton.review.queue.records import PersonId
+
+AD = {
+    "buyer": "shop.example",
+    "creative_id": "c1",
+    "title": "Shoes <script>alert(1)</script>",
+    "text": "Good shoes",
+    "render_url": "https://shop.example/shoes",
+    "market": "US",
+    "countries": ["US"],
+    "product_line": "auction",
+    "value_per_click_micros": 500_000,
+    "currency": "USD",
+}
+PAGES = ["/work", "/lead", "/audit", "/mine", "/ads/ad-1"]
+ERROR_KEYS = {"error", "what", "where", "fault", "hint"}
+
+
+class Site:
+    def __init__(self, floor: Any, address: str) -> None:
+        self.floor = floor
+        self.address = address
+        floor.person("mod")
+        self.tokens = {
+            name: issue_token(floor.desk, None, PersonId(name)) for name in ("lead", "auditor", "adv", "mod")
+        }
+
+    def client(self, name: str | None = None, **options: Any) -> httpx.Client:
+        headers = {} if name is None else {"Authorization": f"Bearer {self.tokens[name]}"}
+        return httpx.Client(base_url=self.address, headers=headers, timeout=60, **options)
+
+
+@pytest.fixture
+def site(floor: Any) -> Iterator[Site]:
+    with running(create_app(floor.desk, threads=4, sweep_seconds=0.05)) as address:
+        yield Site(floor, address)
+
+
+def test_an_ad_goes_through_review_over_http(site: Site) -> None:
+    with site.client("adv") as adv, site.client("mod") as mod, site.client("auditor") as auditor:
+        submitted = adv.post("/api/ads", json=AD)
+        ad_id = submitted.json()["ad_id"]
+        claim = mod.post("/api/claims").json()
+        decision = {
+            "claim_token": claim["claim_token"],
+            "findings": [{"label": "weapons", "version": 1, "verdict": "rejected", "evidence": "a knife"}],
+        }
+        first = mod.post(f"/api/ads/{ad_id}/decide", json=decision)
+        second = mod.post(f"/api/ads/{ad_id}/decide", json=decision)
+        appeal = adv.post(f"/api/ads/{ad_id}/appeal", json={"why": "a butter knife"})
+        nothing = mod.post("/api/claims").json()
+        verification = auditor.get("/api/events/verification")
+        approved = auditor.get("/api/approved")
+
+    assert submitted.status_code == 201
+    assert claim["ad"]["ad_id"] == ad_id
+    assert first.status_code == 200
+    assert first.json()["verdict"] == "rejected"
+    assert second.json()["history"] == first.json()["history"]
+    assert appeal.json()["state"] == "queued"
+    assert (nothing["ad"], nothing["barred"]) == (None, {"judged": 1})
+    assert verification.json()["n_events"] > 0
+    assert approved.json() == {"ads": [], "n_kept_back": 0}
+
+
+def test_without_a_token_every_address_is_closed(site: Site) -> None:
+    with site.client() as nobody:
+        description = nobody.get("/openapi.json").json()
+        answers = {
+            (method, path): nobody.request(method, path.replace("{ad_id}", "ad-1").replace("{person_id}", "mod"))
+            for path, methods in description["paths"].items()
+            for method in methods
+        }
+        pages = [nobody.get(page + twin) for page in PAGES for twin in ("", ".json")]
+        as_browser = nobody.get("/work", headers={"Accept": "text/html"})
+
+    assert len(answers) > 25
+    assert {answer.status_code for answer in answers.values()} == {401}
+    assert {answer.status_code for answer in pages} == {401}
+    assert all(set(answer.json()) == ERROR_KEYS for answer in [*answers.values(), *pages])
+    assert (as_browser.status_code, as_browser.headers["location"]) == (303, "/sign-in")
+
+
+@pytest.mark.parametrize("header", ["Bearer adq_" + "0" * 64, "Bearer", "Basic YWRxXw==", "adq_x", "Bearer \x7f"])
+def test_a_bad_token_is_refused(site: Site, header: str) -> None:
+    with site.client() as nobody:
+        answer = nobody.get("/api/me", headers={"Authorization": header})
+
+    assert answer.status_code == 401
+
+
+def test_each_kind_of_refusal_has_its_status_and_the_one_shape(site: Site) -> None:
+    with site.client("mod") as mod, site.client("lead") as lead, site.client("adv") as adv:
+        ad_id = adv.post("/api/ads", json=AD).json()["ad_id"]
+        answers = {
+            403: mod.get("/api/people"),
+            404: mod.get("/api/ads/ad-unknown"),
+            405: mod.patch("/api/ads"),
+            409: adv.post(f"/api/ads/{ad_id}/appeal", json={"why": "x"}),
+            413: lead.post("/api/policies", content=b"x" * 2_000_001),
+            422: adv.post("/api/ads", json=AD | {"currency": "dollars"}),
+        }
+        other_404 = mod.get("/api/nothing")
+        not_json = adv.post("/api/ads", content=b"{", headers={"Content-Type": "application/json"})
+        unknown_field = adv.post("/api/ads", json=AD | {"surprise": 1})
+        control = adv.post("/api/ads", json=AD | {"title": "a\x00b"})
+
+    assert {status: answer.status_code for status, answer in answers.items()} == {one: one for one in answers}
+    for answer in (*answers.values(), other_404, not_json, unknown_field, control):
+        assert set(answer.json()) == ERROR_KEYS
+        assert answer.json()["hint"] or answer.json()["where"]
+    assert "dollars" not in answers[422].text
+    assert answers[422].json()["where"] == "body.currency"
+    assert (not_json.status_code, unknown_field.status_code, control.status_code) == (422, 422, 422)
+
+
+def test_every_page_has_a_twin_with_the_same_data(site: Site) -> None:
+    with site.client("adv") as adv:
+        ad_id = adv.post("/api/ads", json=AD).json()["ad_id"]
+    home = {"mod": "/work", "lead": "/lead", "auditor": "/audit", "adv": "/mine"}
+    for name, page in home.items():
+        with site.client(name) as client:
+            shown, twin = client.get(page), client.get(page + ".json")
+        assert shown.status_code == twin.status_code == 200, shown.text
+        assert shown.headers["content-type"].startswith("text/html")
+        assert isinstance(twin.json(), dict)
+        assert "default-src 'self'" in shown.headers["content-security-policy"]
+    with site.client("adv") as client:
+        shown, twin = client.get(f"/ads/{ad_id}"), client.get(f"/ads/{ad_id}.json")
+    assert twin.json()["ad"]["ad_id"] == ad_id
+    assert "<script>alert" not in shown.text
+
+
+def test_pages_of_other_roles_are_refused(site: Site) -> None:
+    with site.client("mod") as mod, site.client("adv") as adv:
+        answers = [mod.get("/lead"), mod.get("/audit"), adv.get("/work"), adv.get("/audit.json")]
+
+    assert [answer.status_code for answer in answers] == [403] * 4
+
+
+def test_a_disabled_button_says_why_in_the_words_of_the_rule(site: Site) -> None:
+    with site.client("adv") as adv:
+        ad_id = adv.post("/api/ads", json=AD).json()["ad_id"]
+        page = adv.get(f"/ads/{ad_id}").text
+        refusal = adv.post(f"/api/ads/{ad_id}/appeal", json={"why": "x"}).json()
+    (title,) = re.findall(r'<button disabled title="([^"]*)">appeal', page)
+
+    assert title == f"{refusal['what']} ({refusal['hint']})"
+
+
+def test_the_cookie_works_for_pages_and_changes_need_the_header(site: Site) -> None:
+    with site.client() as browser:
+        signed = browser.post("/sign-in", json={"token": site.tokens["mod"]})
+        cookie = signed.headers["set-cookie"].lower()
+        page = browser.get("/work")
+        forged = browser.post("/api/claims")
+        ours = browser.post("/api/claims", headers={"X-Adyton": "1"})
+        browser.post("/sign-out", headers={"X-Adyton": "1"})
+        after = browser.get("/work")
+
+    assert signed.json() == {"home": "/work"}
+    assert "httponly" in cookie
+    assert "samesite=strict" in cookie
+    assert (page.status_code, forged.status_code, ours.status_code, after.status_code) == (200, 403, 200, 401)
+
+
+def test_the_server_takes_expired_claims_back_by_itself(site: Site, clock: ManualClock) -> None:
+    with site.client("adv") as adv, site.client("mod") as mod, site.client("lead") as lead:
+        ad_id = adv.post("/api/ads", json=AD).json()["ad_id"]
+        mod.post("/api/claims")
+        clock.advance_ms(11 * 60_000)
+        for _ in range(600):
+            state = lead.get(f"/api/ads/{ad_id}").json()["state"]
+            if state == "queued":
+                break
+
+    assert state == "queued"
+
+
+def test_a_lead_runs_the_desk_over_http(site: Site) -> None:
+    with site.client("lead") as lead:
+        person = lead.put("/api/people/new", json={"role": "moderator", "markets": ["US"]})
+        token = lead.post("/api/people/new/tokens", json={}).json()["token"]
+        golden = lead.post("/api/golden", json={"submission": AD, "expected": "rejected"})
+        policy = lead.post("/api/policies", json={"label": "tobacco", "title": "Tobacco", "worst": "limited"})
+        lead.post("/api/ads", json=AD)
+        bulk = lead.post("/api/withdrawals", json={"buyer": "shop.example", "why": "fraud"})
+        new = httpx.get(f"{site.address}/api/me", headers={"Authorization": f"Bearer {token}"})
+        ended = lead.delete("/api/people/new/tokens")
+
+    assert person.json()["role"] == Role.MODERATOR.value
+    assert new.json()["person_id"] == "new"
+    assert (golden.status_code, policy.status_code) == (201, 201)
+    assert len(bulk.json()["withdrawn"]) == 1
+    assert ended.json() == {"n_revoked": 1}
+
+
+def test_pages_load_nothing_from_elsewhere() -> None:
+    folder = Path(create_app.__code__.co_filename).parent
+    files = [*folder.glob("templates/*.html"), *folder.glob("static/*")]
+    elsewhere = [one.name for one in files if re.search(r"(src|href|url)\s*[=(]\s*[\"']?(https?:)?//", one.read_text())]
+
+    assert len(files) > 8
+    assert elsewhere == []
