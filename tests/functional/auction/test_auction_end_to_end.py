@@ -107,6 +107,31 @@ def test_what_is_wrong_is_told_to_the_one_whose_fault_it_is(running: Running, pa
     asyncio.run(scenario())
 
 
+HOSTILE = {
+    "endless loop": "while (true) {}",
+    "array bomb": "const all = []; while (true) { all.push(new Array(1e6).fill(1.5)); }",
+    "buffer bomb": "const all = []; while (true) { all.push(new Uint8Array(1e8).fill(1)); }",
+    "deep recursion": "const down = (n) => 1 + down(n + 1); return { bid: down(0), render: 'https://x' };",
+    "endless promise": "return new Promise(() => {});",
+}
+
+
+@pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_script_costs_its_own_buyers_bid_only(
+    running: Running, parts: ModuleType, tmp_path: Path, body: str
+) -> None:
+    async def scenario() -> None:
+        hostile_js = tmp_path / "hostile.js"
+        hostile_js.write_text(f"function generateBid() {{ {body} }}")
+        bidding = {TWO: {"generate_bid": str(hostile_js), "udf_timeout_ms": 1000}}
+        async with running(bidding=bidding) as stack:
+            for _ in range(2):
+                result = await stack.auction(parts.client_input(SIGNALS))
+                assert result.interest_group_owner == ONE
+
+    asyncio.run(scenario())
+
+
 def test_an_endless_script_costs_its_own_buyers_bid_only(running: Running, parts: ModuleType, tmp_path: Path) -> None:
     async def scenario() -> None:
         loop_js = tmp_path / "endless.js"
