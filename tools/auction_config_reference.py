@@ -1,4 +1,4 @@
-"""Write `docs/reference/auction-config.md` from the configuration's classes: `python tools/auction_config_reference.py`.
+"""Write `docs/reference/auction-config.md` from the configuration itself: `python tools/auction_config_reference.py`.
 
 A test compares the file with what this makes.
 """
