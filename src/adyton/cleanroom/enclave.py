@@ -16,8 +16,11 @@ its reservations back. A refusal by the gate is settled as spent: it was compute
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyarrow as pa
 
 from adyton.cleanroom.broker import KeyGrant
 from adyton.cleanroom.contract import Contract, DatasetTerms
@@ -118,18 +121,28 @@ class Enclave:
     def _open(
         self, terms: Sequence[DatasetTerms], keys: EnclaveKeys, needed: Mapping[DatasetId, tuple[str, ...]] | None
     ) -> tuple[list[PartyTable], list[KeyGrant]]:
-        tables, grants = [], []
+        opened, grants = [], []
         for one in terms:
             files = self._checked_files(one)
             manifest = load_manifest(files.manifest)
             dek, grant = fetch_key(one, self.signed.contract, self.brokers, keys, self.maker, self.clock)
-            if needed is None:
-                table = open_table(files.sealed, manifest, dek).read()
-            else:
-                table = open_table(files.sealed, manifest, dek, coded=(one.join_column,)).read(needed[one.dataset_id])
-            tables.append(PartyTable(one.dataset_id, short_name(one, terms), table, table_schema(one.columns)))
+            opened.append((files.sealed, manifest, dek))
             grants.append(grant)
-        return tables, grants
+
+        def read(index: int) -> PartyTable:
+            sealed, manifest, dek = opened[index]
+            one = terms[index]
+            table = open_table(sealed, manifest, dek).read(needed[one.dataset_id] if needed else None)
+            if needed is not None:
+                # Ids are only hashed and scanned from here on: as codes, each distinct one is there once.
+                place = table.column_names.index(one.join_column)
+                ids = table.column(place).cast(pa.string()).dictionary_encode()
+                table = table.set_column(place, one.join_column, ids)
+            return PartyTable(one.dataset_id, short_name(one, terms), table, table_schema(one.columns))
+
+        # Decoding a column of ids is one thread's work, so tables are decoded side by side.
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(read, range(len(terms)))), grants
 
     def _checked_files(self, terms: DatasetTerms) -> SealedInput:
         """The files of a dataset whose manifest says what the contract says. Raises SealBrokenError."""

@@ -29,12 +29,14 @@ from adyton.cleanroom.errors import DatasetReusedError, SealBrokenError, SealWri
 from adyton.cleanroom.key_wrap import KEY_BYTES, unwrap_key, wrap_info, wrap_key
 from adyton.cleanroom.party import Party, PartyIdentity
 from adyton.cleanroom.table_columns import TableColumn, arrow_schema, columns_from_json, columns_to_json
+from adyton.cleanroom.table_mapping import Mapper
 from adyton.cleanroom.table_source import table_batches
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.chance import OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId, PartyName
+from adyton.learning.schema import Kind
 
 MANIFEST_FORMAT = "adyton-sealed-table/1"
 DEK_DOMAIN = "adyton sealed table key v1"
@@ -135,16 +137,19 @@ def seal_file(
     dataset_id: str,
     version: int,
     owner: Party,
+    mapper: Mapper | None = None,
     progress: Progress | None = None,
     random: RandomSource | None = None,
     clock: Clock | None = None,
 ) -> Manifest:
     """Seal a CSV or Parquet file into `folder`; gives the signed manifest, which is written there too.
 
+    mapper: how the file's own names, types and ids become the declared ones; its report says what was changed.
+
     Raises TableRejectedError for a row that does not fit, DatasetReusedError if this id and version exist,
     SealWriteError if the folder cannot be written. After an error nothing is left behind.
     """
-    batches = table_batches(source, columns)
+    batches = table_batches(source, columns, mapper)
     return seal_batches(
         batches,
         folder,
@@ -233,9 +238,8 @@ def owner_dek(manifest: Manifest, owner: Party) -> bytes:
 class OpenTable:
     """An opened sealed table. The ciphertext is in memory, so what was hashed is what is read."""
 
-    def __init__(self, file: pq.ParquetFile, manifest: Manifest, coded: Sequence[str] = ()) -> None:
+    def __init__(self, file: pq.ParquetFile, manifest: Manifest) -> None:
         self._file = file
-        self._coded = frozenset(coded)
         self.manifest = manifest
         self.rows: int = file.metadata.num_rows
 
@@ -258,20 +262,15 @@ class OpenTable:
 
     def _schema(self, names: Sequence[str] | None) -> pa.Schema:
         wanted = list(names) if names is not None else [column.name for column in self.manifest.columns]
-        fields = arrow_schema([c for n in wanted for c in self.manifest.columns if c.name == n])
-        return pa.schema([f.with_type(pa.dictionary(pa.int32(), f.type)) if self._is_coded(f) else f for f in fields])
-
-    def _is_coded(self, field: pa.Field) -> bool:
-        return field.name in self._coded and pa.types.is_string(field.type)
+        return arrow_schema([c for n in wanted for c in self.manifest.columns if c.name == n])
 
     def _where(self) -> str:
         return f"{self.manifest.dataset_id} v{self.manifest.version}"
 
 
-def open_table(path: Path, manifest: Manifest, dek: bytes, *, coded: Sequence[str] = ()) -> OpenTable:
+def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
     """Open a sealed file with its DEK.
 
-    coded: text columns that are read as dictionaries, which is smaller and faster where values repeat.
     Raises SealBrokenError with the reason: ciphertext hash, key or dataset id, columns, or rows do not fit.
     """
     where = f"{manifest.dataset_id} v{manifest.version}"
@@ -289,16 +288,14 @@ def open_table(path: Path, manifest: Manifest, dek: bytes, *, coded: Sequence[st
         footer_key=dek, aad_prefix=_aad_prefix(manifest.dataset_id, manifest.version)
     )
     try:
-        file = pq.ParquetFile(
-            pa.BufferReader(ciphertext), decryption_properties=properties, read_dictionary=list(coded) or None
-        )
+        file = pq.ParquetFile(pa.BufferReader(ciphertext), decryption_properties=properties)
     except (OSError, pa.ArrowInvalid) as error:
         raise SealBrokenError("the file does not open: another key, dataset id or version", where=where) from error
     if file.schema_arrow.names != [column.name for column in manifest.columns]:
         raise SealBrokenError("the columns differ from the manifest's", where=where)
     if file.metadata.num_rows != manifest.rows:
         raise SealBrokenError("the number of rows differs from the manifest's", where=where)
-    return OpenTable(file, manifest, coded)
+    return OpenTable(file, manifest)
 
 
 def _write_encrypted(
@@ -317,7 +314,13 @@ def _write_encrypted(
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with (
         os.fdopen(descriptor, "wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd", encryption_properties=properties) as writer,
+        pq.ParquetWriter(
+            file,
+            schema,
+            compression="zstd",
+            encryption_properties=properties,
+            use_dictionary=[c.name for c in columns if c.storage == "string" or c.column.kind is Kind.CATEGORY],
+        ) as writer,
     ):
         pending: list[pa.RecordBatch] = []
         pending_rows = 0

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from adyton.cleanroom.errors import TableRejectedError
 from adyton.cleanroom.table_columns import MAX_COLUMNS, TableColumn
+from adyton.cleanroom.table_mapping import Mapper
 
 BATCH_ROWS = 1 << 17
 CSV_BLOCK_BYTES = 4 << 20
@@ -23,21 +24,27 @@ CSV_BLOCK_BYTES = 4 << 20
 MAX_ROW_GROUP_BYTES = 8 << 30
 MAX_SWELL = 2_000
 MAX_TEXT_BYTES = 1 << 16
+# What a spreadsheet would run when a recipient opens an output that repeats the cell: `=...`, `@SUM(`, `+cmd|...`.
+FORMULA = r"^\s*(=|[+\-@]\s*[A-Za-z]+\s*[(|!]|[+\-@].*[|!])"
 
 Convert = Callable[[pa.Array], pa.Array]
 
 
-def table_batches(path: Path, columns: Sequence[TableColumn]) -> Iterator[pa.RecordBatch]:
+def table_batches(path: Path, columns: Sequence[TableColumn], mapper: Mapper | None = None) -> Iterator[pa.RecordBatch]:
     """Batches of at most 131,072 rows with exactly the declared columns and types, in file order.
 
     path: a Parquet file (`.parquet`) or a UTF-8 CSV file with a header line (any other name).
+    mapper: where the file's names, types or ids differ from the declared ones; it also counts what it changed.
     Raises TableRejectedError at the first row that does not fit.
     """
     is_parquet = path.suffix.lower() in (".parquet", ".pq")
-    raw = _parquet_batches(path, columns) if is_parquet else _csv_batches(path, columns)
+    names = [column.name for column in columns]
+    sources = names if mapper is None else list(dict.fromkeys(mapper.source(name) for name in names))
+    raw = _parquet_batches(path, sources) if is_parquet else _csv_batches(path, sources)
     first_row = 1
     for batch in raw:
-        yield _conform(batch, columns, path.name, first_row)
+        mapped = batch if mapper is None else mapper.apply(batch, names, path.name, first_row)
+        yield _conform(mapped, columns, path.name, first_row)
         first_row += batch.num_rows
 
 
@@ -52,25 +59,24 @@ def file_schema(path: Path) -> pa.Schema:
         raise TableRejectedError("the file cannot be read as a table", where=path.name) from error
 
 
-def _parquet_batches(path: Path, columns: Sequence[TableColumn]) -> Iterator[pa.RecordBatch]:
+def _parquet_batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
         file = pq.ParquetFile(path)
     except (OSError, pa.ArrowInvalid) as error:
         raise TableRejectedError("this is no readable Parquet file", where=path.name) from error
     metadata = file.metadata
-    _check_names(file.schema_arrow.names, columns, path.name)
+    _check_names(file.schema_arrow.names, names, path.name)
     for group in range(metadata.num_row_groups):
         plain_bytes = metadata.row_group(group).total_byte_size
         if plain_bytes > MAX_ROW_GROUP_BYTES or plain_bytes > MAX_SWELL * max(path.stat().st_size, 1 << 20):
             raise TableRejectedError(f"row group {group} swells to {plain_bytes} bytes", where=path.name)
-    names = [column.name for column in columns]
     try:
-        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=names)
+        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(names))
     except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise TableRejectedError("the Parquet file is damaged", where=path.name) from error
 
 
-def _csv_batches(path: Path, columns: Sequence[TableColumn]) -> Iterator[pa.RecordBatch]:
+def _csv_batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     """Cells come as bytes and are converted by `_conform`: Arrow's own CSV errors would quote the values."""
     try:
         with path.open("rb") as file:
@@ -80,8 +86,8 @@ def _csv_batches(path: Path, columns: Sequence[TableColumn]) -> Iterator[pa.Reco
     if header.count(b",") >= 4 * MAX_COLUMNS:
         raise TableRejectedError(f"the header has more than {4 * MAX_COLUMNS} columns", where=path.name)
     convert = pa_csv.ConvertOptions(
-        column_types={column.name: pa.binary() for column in columns},
-        include_columns=[column.name for column in columns],
+        column_types=dict.fromkeys(names, pa.binary()),
+        include_columns=list(names),
         strings_can_be_null=False,
         check_utf8=False,
     )
@@ -102,10 +108,10 @@ def _csv_batches(path: Path, columns: Sequence[TableColumn]) -> Iterator[pa.Reco
         ) from None
 
 
-def _check_names(found: Sequence[str], columns: Sequence[TableColumn], where: str) -> None:
+def _check_names(found: Sequence[str], names: Sequence[str], where: str) -> None:
     if len(found) > 4 * MAX_COLUMNS:
         raise TableRejectedError(f"the file has {len(found)} columns, at most {4 * MAX_COLUMNS} are read", where=where)
-    missing = [column.name for column in columns if column.name not in found]
+    missing = [name for name in names if name not in found]
     if missing:
         raise TableRejectedError(f"declared columns are missing: {', '.join(missing[:5])}", where=where)
 
@@ -125,6 +131,10 @@ def _conform(batch: pa.RecordBatch, columns: Sequence[TableColumn], file_name: s
                 raise TableRejectedError(
                     f"a text of {longest} bytes, at most {MAX_TEXT_BYTES}", where=f"{where}, row {row}"
                 )
+            is_formula = pc.match_substring_regex(array, FORMULA)
+            if pc.any(is_formula).as_py():
+                row = first_row + pc.index(is_formula, pa.scalar(True)).as_py()
+                raise TableRejectedError("the cell is a spreadsheet formula", where=f"{where}, row {row}")
         arrays.append(array)
     return pa.RecordBatch.from_arrays(
         arrays, schema=pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in columns])

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from adyton.cleanroom.sealed_table import manifest_path, seal_file, sealed_path
 from adyton.cleanroom.table_columns import declare_columns
+from adyton.cleanroom.table_mapping import Mapper, TableMapping
 from adyton.cleanroom.table_source import file_schema
 from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
 from adyton.kernel.errors import BadInputError
@@ -22,6 +23,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @click.argument("file", type=_FILE)
 @click.option("--schema", "schema_file", required=True, type=_FILE, help="JSON: the columns, their roles and kinds.")
+@click.option("--mapping", "mapping_file", type=_FILE, help="JSON: how the file's names, types and ids are read.")
 @click.option("--id", "dataset_id", required=True, help="Dataset id, used once per version.")
 @click.option("--version", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--key", "key_file", required=True, type=_FILE, help="The owner's NAME.key.json.")
@@ -31,6 +33,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 def seal(
     file: Path,
     schema_file: Path,
+    mapping_file: Path | None,
     dataset_id: str,
     version: int,
     key_file: Path,
@@ -44,7 +47,9 @@ def seal(
         schema = TableSchema.from_json(json.loads(schema_file.read_text()))
     except ValueError as error:
         raise BadInputError("the schema is no JSON", where=schema_file.name) from error
-    columns = declare_columns(schema, file_schema(file))
+    mapper = None if mapping_file is None else Mapper(_mapping(mapping_file))
+    held = file_schema(file)
+    columns = declare_columns(schema, held if mapper is None else mapper.schema(schema, held))
     console = Console(stderr=True)
     with Progress(
         TextColumn("sealing"),
@@ -64,10 +69,20 @@ def seal(
             dataset_id=dataset_id,
             version=version,
             owner=owner,
+            mapper=mapper,
             progress=lambda rows: bar.update(task, completed=rows),
         )
     if as_json:
         click.echo(json.dumps(manifest.as_json()))
     else:
         click.echo(f"{sealed_path(out, dataset_id, version)}\n{manifest_path(out, dataset_id, version)}")
+    if mapper is not None:
+        click.echo(json.dumps(mapper.report.as_json()), err=True)
     click.echo(f"{manifest.rows} rows, {manifest.ciphertext_bytes} bytes, {manifest.ciphertext_sha256}", err=True)
+
+
+def _mapping(path: Path) -> TableMapping:
+    try:
+        return TableMapping.from_json(json.loads(path.read_text()))
+    except ValueError as error:
+        raise BadInputError("the mapping is no JSON", where=path.name) from error

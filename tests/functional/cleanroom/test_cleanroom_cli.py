@@ -85,3 +85,19 @@ def test_the_measurement_is_the_same_twice(capsys: pytest.CaptureFixture[str]) -
 
     assert outputs[0] == outputs[1]
     assert len(outputs[0].strip()) == 64
+
+
+def test_a_foreign_file_is_sealed_by_its_mapping_and_the_counts_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["party", "init", "publisher"]) == 0
+    Path("table.csv").write_text("Mail,Alter\n A@x.org,30\na@x.org,30\n,9\n")
+    columns = {"user_id": {"from": "Mail", "as": "email", "hash": True}, "age": {"from": "Alter", "as": "number"}}
+    mapping = {"columns": columns, "drop_rows_without": ["user_id"], "drop_duplicates": True}
+    Path("mapping.json").write_text(json.dumps(mapping))
+    capsys.readouterr()
+
+    assert seal("publisher", "--mapping", "mapping.json") == 0
+    told = capsys.readouterr().err
+    assert '"rows_read": 3, "rows_sealed": 1, "duplicates_dropped": 1' in told
+    assert "1 rows" in told
+    Path("mapping.json").write_text('{"columns": {"user_id": {"from": "Nowhere"}}}')
+    assert seal("publisher", "--mapping", "mapping.json", "--version", "2") == 10
