@@ -1,9 +1,11 @@
 """Factorised CTR models on KuaiRand: AUC, GAUC, xAUC, log loss, throughput, cross-domain lift.
 
     python bench/ctr.py                    the full log: train to 3 May, stop on 4 May, test 5 to 8 May, 37 fields
+    python bench/ctr.py --references       the same rows and fields: unfactorised twin, logistic regression, LightGBM
+    python bench/ctr.py --duplicates       what copied rows do to own history (docs/explanation)
     python bench/ctr.py --cross-domain     tabs {0, 6}: own history against own history + the partner's feed
 
-Both run on the data that the package ships. `--seeds` repeats; figures are printed as JSON lines, so that they can be
+All run on the data that the package ships. `--seeds` repeats; figures are printed as JSON lines, so that they can be
 kept with machine and date. Anchors measured elsewhere on the same protocol (learning §3): CatBoost AUC .7388 log loss
 .5914; DeepFM (deepctr-torch) .7348, .5949, 29k training rows/s, 130k prediction rows/s.
 """
@@ -13,7 +15,9 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 
+import ctr_references as references
 import numpy as np
 import pyarrow as pa
 
@@ -23,7 +27,7 @@ from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.features import with_counters
 from adyton.learning.ctr.training import RowSplit, TrainedModel, train
 from adyton.learning.datasets.kuairand import tables as kuairand
-from adyton.learning.metrics import Metric, evaluate, paired_user_bootstrap
+from adyton.learning.metrics import Evaluation, Metric, evaluate, paired_user_bootstrap
 from adyton.learning.schema import TableSchema
 
 NOT_IN_PROTOCOL = {
@@ -31,29 +35,37 @@ NOT_IN_PROTOCOL = {
     "server_height", "server_width", "upload_dt", "visible_status",
 }  # fmt: skip
 PROTOCOL_FIELDS = tuple(c.name for c in kuairand.FULL_SCHEMA.features() if c.name not in NOT_IN_PROTOCOL)
-PROTOCOL_CONFIG = TrainConfig(
-    features=PROTOCOL_FIELDS, hidden=(64,), head_dim=16, min_count=2, max_epochs=1, checks_per_epoch=1
-)
+PROTOCOL_CONFIG = TrainConfig(features=PROTOCOL_FIELDS, min_count=2, max_epochs=1, checks_per_epoch=1)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cross-domain", action="store_true")
+    parser.add_argument("--references", action="store_true")
+    parser.add_argument("--duplicates", action="store_true")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--members", type=int, default=None)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
+    if options.duplicates:
+        for found in references.duplicates():
+            print(json.dumps(found), flush=True)
+        return
     for seed in range(1, options.seeds + 1):
         if options.cross_domain:
             cross_domain(seed, options.members or 3)
         else:
-            protocol(seed, options.members or PROTOCOL_CONFIG.members, options.threads)
+            factorised = protocol(seed, options.members or PROTOCOL_CONFIG.members)
+            if options.references:
+                compare(seed, options.members or PROTOCOL_CONFIG.members, factorised)
 
 
-def protocol(seed: int, members: int, threads: int) -> None:
+def protocol(seed: int, members: int) -> Evaluation:
     table = kuairand.full_log()
-    config = TrainConfig(**{**PROTOCOL_CONFIG.__dict__, "members": members, "threads": threads})
+    config = replace(PROTOCOL_CONFIG, members=members)
+    _train(table.slice(0, 200_000), kuairand.FULL_SCHEMA, replace(config, features=("tab", "hour"), members=1), seed)
+    cpu = time.process_time()
     model, seconds, test = _train(table, kuairand.FULL_SCHEMA, config, seed)
+    cpu = time.process_time() - cpu
     started = time.perf_counter()
     predicted = model.predict(test)
     predict_seconds = time.perf_counter() - started
@@ -68,12 +80,38 @@ def protocol(seed: int, members: int, threads: int) -> None:
                 "seed": seed,
                 **measured.as_json(),
                 "train_seconds": seconds,
+                "train_cpu_seconds": cpu,
                 "train_rows_per_s": rows_seen / seconds,
                 "predict_rows_per_s": test.num_rows / predict_seconds,
             }
         ),
         flush=True,
     )
+    return measured
+
+
+def compare(seed: int, members: int, factorised: Evaluation) -> None:
+    """The price of factorising, and two references through kept libraries."""
+    table, config = kuairand.full_log(), replace(PROTOCOL_CONFIG, members=members)
+    dates = np.asarray(table["date"])
+    split = RowSplit.of_dates(dates, last_train=kuairand.LAST_TRAIN_DATE, last_validation=kuairand.VALIDATION_DATE)
+    rows = np.flatnonzero(dates > kuairand.VALIDATION_DATE)
+    test = table.take(pa.array(rows))
+    twin, seconds = references.timed(lambda: references.twin(table, kuairand.FULL_SCHEMA, split, config, seed))
+    measured = evaluate(*_labels_and(test, twin.predict(test)))
+    gap = {f"gap_{name}": getattr(measured, name) - getattr(factorised, name) for name in ("auc", "xauc", "logloss")}
+    print(
+        json.dumps({"model": "twin", "seed": seed, **measured.as_json(), **gap, "train_seconds": seconds}), flush=True
+    )
+    codes, sizes = references.codes_of(table, kuairand.FULL_SCHEMA, split, config)
+    labels = table["is_click"].to_numpy()
+    for name, fit in (
+        ("logistic regression", lambda: references.logistic_regression(codes, sizes, labels, split.train)),
+        ("lightgbm", lambda: references.lightgbm(codes, labels, split, seed=seed)),
+    ):
+        predict, seconds = references.timed(fit)
+        measured = evaluate(*_labels_and(test, predict(codes[rows])))
+        print(json.dumps({"model": name, "seed": seed, **measured.as_json(), "train_seconds": seconds}), flush=True)
 
 
 def cross_domain(seed: int, members: int) -> None:
