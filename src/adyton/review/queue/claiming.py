@@ -125,10 +125,10 @@ def rank(tx: Tx, person: Person, rows: list[WaitingRow]) -> IntArray:
     known = Judges(
         error=1 - _column(accuracy),
         pace=_column([judge.pace_milli / 1000 for judge in judges]),
-        price=_column([judge.price_micros / MILLION for judge in judges]),
+        price=tx.rules.caution * _column([judge.price_micros / MILLION for judge in judges]),
         is_eligible=is_eligible,
     )
-    terms = PullTerms(tx.rules.patience_minutes, tx.rules.horizon_minutes, tx.rules.unserved_value)
+    terms = PullTerms(tx.rules.patience_minutes, tx.rules.horizon_minutes, tx.rules.unserved_value, tx.rules.hold)
     return order(waiting, known, terms, tx.now_ms)
 
 

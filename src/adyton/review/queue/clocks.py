@@ -28,8 +28,9 @@ class DeskRules:
 
     claim_minutes: length of a lock.   max_hold_minutes: longest hold.   due_minutes: promised time by reason.
     golden_one_in, second_one_in: one claim in so many is a golden item, one first decision in so many gets a second
-    opinion, drawn by chance; 0 is never, 1 is always.   patience_minutes, horizon_minutes, unserved_value, punishment:
-    parameters of the pull index (`next_ad`).   max_appeals: for each content version.   busy_seconds: how long a claim
+    opinion, drawn by chance; 0 is never, 1 is always.   patience_minutes, horizon_minutes, unserved_value, hold,
+    punishment: parameters of the pull index (`next_ad`).   caution: factor on the prices of moderators' time, since
+    others compete for it (values as tuned for the simulated `priced_pull`).   max_appeals: for each content version.   busy_seconds: how long a claim
     waits for the database before it says so.
     """
 
@@ -38,9 +39,11 @@ class DeskRules:
     due_minutes: Mapping[QueueReason, int] = field(default_factory=lambda: _DUE_MINUTES)
     golden_one_in: int = 0
     second_one_in: int = 0
-    patience_minutes: int = 60
+    patience_minutes: int = 40
     horizon_minutes: int = 24 * 60
     unserved_value: float = 1.0
+    hold: float = 0.5
+    caution: float = 1.35
     punishment: float = 2.0
     max_appeals: int = 3
     busy_seconds: float = 20.0
@@ -50,8 +53,8 @@ class DeskRules:
             raise QueueInputError("claims, holds, promises and the horizon last at least one minute")
         if min(self.golden_one_in, self.second_one_in, self.patience_minutes, self.max_appeals) < 0:
             raise QueueInputError("rates, patience and the number of appeals must not be negative")
-        if self.unserved_value < 0 or self.punishment < 0 or self.busy_seconds <= 0:
-            raise QueueInputError("unserved value and punishment must not be negative, busy_seconds is positive")
+        if min(self.unserved_value, self.punishment, self.hold, self.caution) < 0 or self.busy_seconds <= 0:
+            raise QueueInputError("weights of the pull index must not be negative, busy_seconds is positive")
         if set(self.due_minutes) != set(QueueReason):
             raise QueueInputError("every reason needs a promised time", where="due_minutes")
 

@@ -118,8 +118,8 @@ def open_engine(url: str, *, busy_seconds: float = 20.0, connections: int = 40) 
 
 def _open_postgres(url: sa.URL, busy_seconds: float, connections: int) -> sa.Engine:
     milliseconds = int(busy_seconds * 1000)
-    # A client that vanished must not keep an ad or the chain locked.
-    options = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds}"
+    # A client that stalls inside a transaction must not keep the chain locked for longer than others wait for it.
+    options = f"-c lock_timeout={milliseconds} -c idle_in_transaction_session_timeout={milliseconds // 2}"
     try:
         return sa.create_engine(
             url.set(drivername="postgresql+psycopg"),

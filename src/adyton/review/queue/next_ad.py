@@ -55,11 +55,13 @@ class Judges:
 @dataclass(frozen=True)
 class PullTerms:
     """patience: minutes until another moderator is thought to be free.   horizon: minutes until an ad counts as not
-    reviewed.   unserved_value: share of the value lost then (1 for loss A2, 0 for A1)."""
+    reviewed.   unserved_value: share of the value lost then (1 for loss A2, 0 for A1).   hold: share of the price of
+    its own time that counts against a moderator's gain."""
 
     patience: int
     horizon: int
     unserved_value: float
+    hold: float = 1.0
 
 
 def gains(ads: WaitingAds, judges: Judges, terms: PullTerms) -> FloatArray:
@@ -67,7 +69,7 @@ def gains(ads: WaitingAds, judges: Judges, terms: PullTerms) -> FloatArray:
     rate = ads.value * WAIT_COST_PER_MINUTE
     unserved = rate * terms.horizon + terms.unserved_value * ads.value
     minutes = _whole_minutes(judges.pace[0] * ads.work)
-    own = ads.stake * judges.error[0] + rate * minutes + judges.price[0] * minutes
+    own = ads.stake * judges.error[0] + (rate + terms.hold * judges.price[0]) * minutes
     other = np.full(len(rate), np.inf)
     for market in np.unique(ads.market):
         rows = np.flatnonzero(ads.market == market)
