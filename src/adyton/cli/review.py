@@ -12,7 +12,7 @@ from adyton.cli.review_compare import compare_command
 from adyton.kernel.chance import stream
 from adyton.kernel.errors import UnavailableError
 from adyton.review.allocators.registry import allocator_classes
-from adyton.review.arrivals import Pattern
+from adyton.review.arrivals import Pattern, read_arrivals
 from adyton.review.bound import Bound, lower_bound
 from adyton.review.compat import SourceResult, draw_source_day, simulate_as_source
 from adyton.review.day import Day, DayConfig, draw_day
@@ -49,6 +49,9 @@ def review() -> None:
 @click.option("--break-minutes", type=int, default=0, show_default=True)
 @click.option("--no-show", type=float, default=0.0, show_default=True)
 @click.option("--stagger-shifts", is_flag=True, help="Shifts start at random hours.")
+@click.option(
+    "--arrivals", "arrivals_path", type=click.Path(path_type=Path), help="CSV of minute,ads; replaces -d and -v."
+)
 @click.option("--compat", type=click.Choice(["seed"]), help="`seed`: the source's stream and loss, faults included.")
 @click.option("--bound-steps", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -67,6 +70,7 @@ def simulate_command(
     break_minutes: int,
     no_show: float,
     stagger_shifts: bool,
+    arrivals_path: Path | None,
     compat: str | None,
     bound_steps: int,
     as_json: bool,
@@ -88,12 +92,14 @@ def simulate_command(
     workbook = load_workbook(input_path)
     if source == "synthetic":
         workbook = resample_workbook(workbook, stream(seed, "review", "synthetic"))
+    per_minute = read_arrivals(arrivals_path) if arrivals_path else None
+    chosen = find_estimators(estimators)
     if compat:
-        source_day = draw_source_day(workbook, config, seed=seed, estimators=find_estimators(estimators))
+        source_day = draw_source_day(workbook, config, seed=seed, estimators=chosen, per_minute=per_minute)
         source_result = simulate_as_source(source_day, allocator=allocator, seed=seed)
         click.echo(json.dumps(source_json(source_result)) if as_json else _source_text(source_result))
         return
-    day = draw_day(workbook, config, seed=seed, estimators=find_estimators(estimators))
+    day = draw_day(workbook, config, seed=seed, estimators=chosen, per_minute=per_minute)
     result = simulate(day, allocator=allocator, seed=seed)
     bound = lower_bound(day, n_steps=bound_steps)
     target = file or Path(f"review_{pattern}_v{volume:g}_p{punishment:g}_{source}_{allocator}_seed{seed}.csv")

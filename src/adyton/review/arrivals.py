@@ -5,7 +5,9 @@ Every pattern fills the day [0, horizon): a minute without any arrival is normal
 
 from __future__ import annotations
 
+import csv
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 
@@ -71,3 +73,36 @@ def _peak_share(start_hour: FloatArray, horizon: int) -> FloatArray:
     minute = np.arange(horizon) % MINUTES_PER_DAY
     share = np.interp(minute, np.arange(24) * 60 + 30, hourly, period=MINUTES_PER_DAY)
     return np.asarray(share / np.sum(share))
+
+
+def read_arrivals(path: Path, horizon: int = MINUTES_PER_DAY) -> IntArray:
+    """How many ads arrive in each minute, int64[horizon], from a CSV with the headings `minute` and `ads`.
+
+    minute: whole number in [0, horizon), several rows of one minute add up.   ads: whole number >= 0; 1 when there is
+    no such column, so that a list of arrival minutes works too.
+    Raises DayConfigError for a file that cannot be read or a row that is not like this, naming the row.
+    """
+    per_minute = np.zeros(horizon, dtype=np.int64)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            if "minute" not in (reader.fieldnames or ()):
+                raise DayConfigError("the arrivals have no column 'minute'", where=str(path))
+            for number, row in enumerate(reader, start=2):
+                minute, n_ads = _whole_number(row["minute"]), _whole_number(row.get("ads", "1"))
+                if minute is None or n_ads is None or not 0 <= minute < horizon or n_ads < 0:
+                    raise DayConfigError(
+                        f"minute must be a whole number below {horizon}, and ads one that is not negative",
+                        where=f"{path} row {number}",
+                    )
+                per_minute[minute] += n_ads
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DayConfigError("the arrivals cannot be read", where=str(path)) from error
+    if not np.any(per_minute):
+        raise DayConfigError("no ad arrives", where=str(path))
+    return per_minute
+
+
+def _whole_number(text: str | None) -> int | None:
+    text = (text or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None

@@ -37,7 +37,8 @@ def forecast_prices(day: Day, unserved_value: float, forecast: Forecast = DEFAUL
     config = day.config
     pattern = Pattern.EVEN if config.pattern is Pattern.UNEVEN else config.pattern
     config = replace(config, pattern=pattern, handling_sigma=0.0)
-    key = (id(day.workbook), config, day.moderator_row.tobytes(), unserved_value, forecast)
+    error = hash(day.arrays.error.tobytes())  # estimated accuracies have prices of their own
+    key = (id(day.workbook), config, day.moderator_row.tobytes(), error, unserved_value, forecast)
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]

@@ -96,6 +96,28 @@ def test_compat_prints_the_sources_loss_and_its_faults(workbook_path: Path, tmp_
     assert found["loss"]["seed_loss"] > 0  # type: ignore[index]
 
 
+def test_arrivals_come_from_a_file(workbook_path: Path, tmp_path: Path) -> None:
+    stream_file = tmp_path / "arrivals.csv"
+    stream_file.write_text("minute,ads\n700,3\n5,2\n700,1\n")
+    simulate(workbook_path, tmp_path / "o.csv", "--arrivals", str(stream_file))
+
+    with (tmp_path / "o.csv").open() as rows:
+        assert [int(row["arrival_minute"]) for row in csv.DictReader(rows)] == [5, 5, 700, 700, 700, 700]
+
+
+@pytest.mark.parametrize("text", ["ads\n3\n", "minute,ads\n1440,1\n", "minute\nx\n", "minute,ads\n3,-1\n", "minute\n"])
+def test_a_bad_stream_is_one_error_that_names_the_file(workbook_path: Path, tmp_path: Path, text: str) -> None:
+    stream_file = tmp_path / "arrivals.csv"
+    stream_file.write_text(text)
+    arguments = ["simulate", "--input", str(workbook_path), "--moderators", "30", "--arrivals", str(stream_file)]
+
+    result = CliRunner().invoke(review, arguments)
+
+    assert isinstance(result.exception, AdytonError)
+    assert result.exception.exit_code == 10
+    assert "arrivals.csv" in str(result.exception.where)
+
+
 def test_the_default_file_lists_the_parameters(
     workbook_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

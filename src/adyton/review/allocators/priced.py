@@ -31,12 +31,21 @@ class _Priced(Allocator):
 class PricedPull(_Priced):
     name = "priced_pull"
     summary = "each idle moderator takes the ad that gains most per minute; aims at loss A2"
-    patience_minutes: ClassVar[int] = 60
-    refresh_minutes: ClassVar[int] = 30
+    patience_minutes: ClassVar[int] = 40
+    refresh_minutes: ClassVar[int] = 15
+    caution: ClassVar[float] = 1.35
+    """Factor on the prices: an alternative moderator costs more than forecast, since others compete for it."""
+    hold: ClassVar[float] = 0.5
 
     def allocate(self, day: Day) -> Schedule:
         return run_priced_pull(
-            day.arrays, self._prices, BIN_MINUTES, self.patience_minutes, self.unserved_value, self.refresh_minutes
+            day.arrays,
+            self.caution * self._prices,
+            BIN_MINUTES,
+            self.patience_minutes,
+            self.unserved_value,
+            self.refresh_minutes,
+            self.hold,
         )
 
 

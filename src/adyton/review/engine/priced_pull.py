@@ -2,7 +2,8 @@
 
 Gain of ad i with moderator j now = cost of i's best alternative − cost with j now. The alternative is the cheapest of
 not being reviewed at all and of any other eligible moderator after `patience` minutes, that moderator's time paid at
-its price. A moderator takes an ad only when the gain is at least the price of its own time (spec/review §2.3, "pull").
+its price. A moderator takes an ad only when the gain is at least a share of the price of its own time (spec/review
+§2.3, "pull").
 """
 
 from __future__ import annotations
@@ -27,12 +28,19 @@ def cumulate(price: FloatArray, bin_minutes: int) -> FloatArray:
 
 @njit(cache=True)
 def run_priced_pull(
-    day: DayArrays, price: FloatArray, bin_minutes: int, patience: int, unserved_value: float, refresh: int
+    day: DayArrays,
+    price: FloatArray,
+    bin_minutes: int,
+    patience: int,
+    unserved_value: float,
+    refresh: int,
+    hold: float,
 ) -> Schedule:
     """The schedule of one day.
 
     price: float64[M, B].   patience: minutes until an alternative moderator is thought to be free.   unserved_value:
     share of the value that is lost when an ad is not reviewed at all, on top of its wait (1 for loss A2, 0 for A1).
+    hold: share of the price of its own time that a moderator's gain must reach, 0 never leaves one idle.
     refresh: minutes between two looks at the alternatives of all open ads, >= 1.
     """
     n_ads, n_moderators = len(day.arrival), len(day.shift_start)
@@ -93,7 +101,7 @@ def run_priced_pull(
                     own = day.stake[ad] * day.error[moderator, market] + rate * minutes
                     own_price = price_until(cumulated, price, moderator, end, bin_minutes)
                     own_price -= price_until(cumulated, price, moderator, minute, bin_minutes)
-                    gain = (other - own - own_price) / minutes
+                    gain = (other - own - hold * own_price) / minutes
                     if gain > best_rate or (best_ad < 0 and gain == 0.0):
                         best_ad, best_at, best_rate = ad, position, gain
             if best_ad >= 0:
