@@ -9,6 +9,7 @@ import signal
 import socket
 from collections import deque
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import orjson
 
@@ -242,8 +243,8 @@ class _Channel(asyncio.Protocol):
         return self._fault is not None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # Other event loops' transports have the methods without being subclasses.
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         if self._fault is not None:
