@@ -108,3 +108,18 @@ def test_times_of_real_size_do_not_overflow() -> None:
     table = pa.table({"user": [str(i) for i in range(n)], "time_ms": np.arange(n) * 10**8 + 1_650_000_000_000})
 
     assert set(point_in_time(table, table, COUNTERS[:1])["n"].to_pylist()) == {0.0}
+
+
+def test_counts_do_not_depend_on_the_unit_of_time() -> None:
+    """Ten thousand users at nanosecond times: a product of key and time would not fit into 64 bits."""
+    rng = np.random.default_rng(0)
+    n = 30_000
+    seconds = 1_651_000_000 + rng.integers(0, 86_400, n)
+    columns = {"user": rng.integers(0, 10_000, n).astype(str), "item": np.zeros(n, np.int64), "click": np.ones(n)}
+    counter = (Counter("n", "user", Role.USER, Statistic.IMPRESSIONS),)
+    coarse, fine = (pa.table({**columns, "time_ms": seconds * factor}) for factor in (1, 10**9))
+
+    counted = point_in_time(coarse, coarse, counter)["n"]
+
+    assert counted.to_numpy().max() >= 2
+    assert counted.equals(point_in_time(fine, fine, counter)["n"])
