@@ -16,6 +16,7 @@ from adyton.kernel.errors import AdytonError, InternalError
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("adyton.cli.demo:demo", "Run the whole loop on shipped data and write a report."),
     "review": ("adyton.cli.review:review", "Simulate and compare how ads are given to moderators."),
+    "queue": ("adyton.cli.queue:queue", "Run the live review queue."),
     "party": ("adyton.cli.party:party", "Make and show a party's keys."),
     "seal": ("adyton.cli.seal:seal", "Seal a table for its owner and for checked enclaves."),
     "contract": ("adyton.cli.contract:contract", "Draft, sign, show and verify a contract."),
