@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from adyton.cli.review_compare import compare_command
+from adyton.cli.review_learn import learn_command
 from adyton.kernel.chance import stream
 from adyton.kernel.errors import UnavailableError
 from adyton.review.allocators.registry import allocator_classes
@@ -119,6 +120,7 @@ def allocators_command() -> None:
 
 
 review.add_command(compare_command)
+review.add_command(learn_command)
 
 
 def load_workbook(path: Path | None) -> Workbook:

@@ -126,3 +126,24 @@ def test_a_comparison_that_cannot_be_is_one_error(workbook_path: Path, arguments
 
     assert isinstance(result.exception, AdytonError)
     assert result.exception.exit_code == 10
+
+
+def test_learn_prints_a_line_for_each_day_and_json_adds_up(workbook_path: Path) -> None:
+    arguments = [
+        "learn",
+        "--input",
+        str(workbook_path),
+        "--moderators",
+        "30",
+        "-v",
+        "0.1",
+        "--days",
+        "2",
+        "-a",
+        "greedy",
+    ]
+    table = CliRunner().invoke(review, arguments, catch_exceptions=False).stdout
+    found = json.loads(CliRunner().invoke(review, [*arguments, "--json"], catch_exceptions=False).stdout)
+
+    assert len(table.splitlines()) == 1 + 2
+    assert found["total_regret"] == pytest.approx(sum(day["a2"] - day["a2_known"] for day in found["days"]))
