@@ -17,6 +17,7 @@ RENDER_URLS_TAG = "renderUrls"
 UDF_INTERFACE_VERSION = 1
 PROTO_CONTENT_TYPE = "message/ad-auction-trusted-signals-request+proto"
 JSON_CONTENT_TYPE = "message/ad-auction-trusted-signals-request+json"
+CBOR_CONTENT_TYPE = "message/ad-auction-trusted-signals-request"
 
 
 def retrieval_request(

@@ -136,7 +136,7 @@ def test_json_form_is_the_documented_one() -> None:
         parse_json_request(b'{"partitionz":[]}')
 
 
-@pytest.mark.parametrize("content_type", ["", "message/ad-auction-trusted-signals-request"])
+@pytest.mark.parametrize("content_type", ["text/plain", "message/ad-auction-trusted-signals-request+xml"])
 def test_unsupported_content_types_are_said_to_be(content_type: str) -> None:
     with pytest.raises(UnsupportedError):
         unframe_request(frame_request(lookup_request(["a"])), content_type)

@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adyton.auction.errors import RequestError
-from adyton.auction.kv_messages import JSON_CONTENT_TYPE
+from adyton.auction.kv_messages import CBOR_CONTENT_TYPE
 from adyton.auction.request_metadata import FORWARDED_KEYS, forwarded_metadata
 from adyton.auction.services.key_material import KeyMaterial
 from adyton.auction.services.key_value import KeyValueService
@@ -134,7 +134,7 @@ class _KeyValueEndpoints:
         except AdytonError as error:
             return _refusal(error)
         data = sealed.encapsulate_response(frame_response(reply, content_type))
-        media_type = response_content_type(content_type or JSON_CONTENT_TYPE)
+        media_type = response_content_type(content_type or CBOR_CONTENT_TYPE)
         return Response(data, media_type=media_type)
 
 

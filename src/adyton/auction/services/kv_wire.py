@@ -6,7 +6,8 @@ from google.protobuf import json_format
 from google.protobuf.message import DecodeError
 
 from adyton.auction.errors import RequestError, UnsupportedError
-from adyton.auction.kv_messages import JSON_CONTENT_TYPE, PROTO_CONTENT_TYPE
+from adyton.auction.kv_cbor import parse_cbor_request, print_cbor_response
+from adyton.auction.kv_messages import CBOR_CONTENT_TYPE, JSON_CONTENT_TYPE, PROTO_CONTENT_TYPE
 from adyton.protocol.errors import MalformedMessageError
 from adyton.protocol.frames import (
     decode_client_frame,
@@ -33,8 +34,8 @@ def frame_request(request: kv.GetValuesRequest) -> bytes:
 def unframe_request(frame: bytes, content_type: str) -> kv.GetValuesRequest:
     """The request of a decrypted frame.
 
-    Raises RequestError for a frame or body that cannot be read, UnsupportedError for a content type other than the
-    protobuf and JSON ones (the bare one is CBOR).
+    content_type: "" for the default, which is CBOR.   Raises RequestError for a frame or body that cannot be read,
+    UnsupportedError for an unknown content type.
     """
     try:
         payload = decode_client_frame(frame).payload
@@ -47,13 +48,22 @@ def unframe_request(frame: bytes, content_type: str) -> kv.GetValuesRequest:
             raise RequestError("Malformed request.") from error
     if content_type == JSON_CONTENT_TYPE:
         return parse_json_request(payload)
-    raise UnsupportedError(f"send {PROTO_CONTENT_TYPE} or {JSON_CONTENT_TYPE}")
+    if content_type in ("", CBOR_CONTENT_TYPE):
+        # The frame's length says where the payload ends, so padding is no part of it.
+        return parse_cbor_request(payload)
+    raise UnsupportedError(f"send {PROTO_CONTENT_TYPE}, {JSON_CONTENT_TYPE} or {CBOR_CONTENT_TYPE}")
 
 
 def frame_response(response: kv.GetValuesResponse, content_type: str) -> bytes:
     """The padded plaintext of an answer: a power of two."""
-    payload = print_json_response(response) if content_type == JSON_CONTENT_TYPE else response.SerializeToString()
+    payload = _printed(response, content_type)
     return encode_client_frame(payload, size=padded_key_value_response_size(len(payload)))
+
+
+def _printed(response: kv.GetValuesResponse, content_type: str) -> bytes:
+    if content_type == PROTO_CONTENT_TYPE:
+        return response.SerializeToString()
+    return print_json_response(response) if content_type == JSON_CONTENT_TYPE else print_cbor_response(response)
 
 
 def unframe_response(frame: bytes) -> kv.GetValuesResponse:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from adyton.auction.buyer.get_bids_checks import check_envelope, read_get_bids_frame
 from adyton.auction.errors import RequestError
-from adyton.auction.kv_messages import JSON_CONTENT_TYPE, PROTO_CONTENT_TYPE
+from adyton.auction.kv_messages import CBOR_CONTENT_TYPE, JSON_CONTENT_TYPE, PROTO_CONTENT_TYPE
 from adyton.auction.request_metadata import forwarded_metadata
 from adyton.auction.services.auction import AuctionService
 from adyton.auction.services.bidding import BiddingService
@@ -186,7 +186,7 @@ class KeyValueServicer(kv_grpc.KeyValueServiceServicer):
         self, request: kv.ObliviousGetValuesRequest, context: Context
     ) -> http_body_pb2.HttpBody:
         async def call() -> http_body_pb2.HttpBody:
-            content_type = _content_type(context, "")
+            content_type = _content_type(context, CBOR_CONTENT_TYPE)
             plaintext, sealed = decapsulate_request(self._keys.ring, request.raw_body.data, expect=Receiver.KEY_VALUE)
             parsed = unframe_request(plaintext, content_type)
             reply = await self._service.get_values(parsed, timeout_s=_remaining_s(context))
