@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from adyton.learning.ctr.training import TrainedModel
     from adyton.learning.schema import TableSchema
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -184,10 +185,13 @@ def evaluate_command(
 @_data_options
 @click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, help="A new folder.")
 @click.option("--name", default="ctr", show_default=True)
-def export_command(model: Path, data: str, kind: str, schema_file: Path | None, output: Path, name: str) -> None:
-    """Write MODEL's user tower (ONNX), vectors of DATA's ads and contexts (Parquet) and manifest (JSON) to a folder."""
+@click.option("--test-from", metavar="TIME", help="Measure on the rows from here on and write a model card.")
+def export_command(
+    model: Path, data: str, kind: str, schema_file: Path | None, output: Path, name: str, test_from: str | None
+) -> None:
+    """Write MODEL to a folder: user tower (ONNX, TorchScript), ads and contexts of DATA (Parquet), manifest (JSON)."""
     from adyton.learning.ctr import store
-    from adyton.learning.ctr.artifact import distinct_contexts, export, latest_rows
+    from adyton.learning.ctr.artifact import distinct_contexts, export, latest_rows, user_tower_torchscript
 
     trained = store.load(model)
     table, schema = _load(data, kind, schema_file)
@@ -201,10 +205,14 @@ def export_command(model: Path, data: str, kind: str, schema_file: Path | None, 
         raise BadInputError("this folder exists", where=str(output), hint="name a new one")
     parts = {
         "user_tower.onnx": artifact.user_tower_onnx,
+        "user_tower.pt": user_tower_torchscript(trained),
         "ads.parquet": artifact.ad_vectors_parquet,
         "contexts.parquet": artifact.context_vectors_parquet,
         "manifest.json": json.dumps(dict(artifact.manifest), indent=1).encode(),
     }
+
+    if test_from is not None:
+        parts["model_card.md"] = _card(trained, table, schema, _epoch_ms(test_from), name).encode()
 
     def write() -> None:
         partial = output.with_name(output.name + ".partial")
@@ -216,6 +224,21 @@ def export_command(model: Path, data: str, kind: str, schema_file: Path | None, 
     _write(write, output)
     for file_name, content in parts.items():
         click.echo(f"{output / file_name}: {len(content)} bytes")
+
+
+def _card(trained: TrainedModel, table: pa.Table, schema: TableSchema, test_from_ms: int, name: str) -> str:
+    import numpy as np
+    import pyarrow as pa
+
+    from adyton.learning.ctr.model_card import model_card
+    from adyton.learning.metrics import evaluate, reliability
+
+    test = table.take(pa.array(np.flatnonzero(_times(table, schema) >= test_from_ms)))
+    labels = test[schema.label.name].cast(pa.int64()).to_numpy()
+    users = test[schema.user_id.name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+    predicted = trained.predict(test)
+    measured, bins = evaluate(labels, predicted, users), reliability(labels, predicted)
+    return model_card(trained, name=name, measured=measured, bins=bins)
 
 
 def _load(data: str, kind: str, schema_file: Path | None) -> tuple[pa.Table, TableSchema]:

@@ -10,6 +10,7 @@ import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from adyton.cli.ctr import ctr
@@ -74,8 +75,9 @@ def test_train_evaluate_and_export_work_from_files(folder: Path) -> None:
         "--json",
     )  # fmt: skip
     exported = run(
-        "export", folder / "m.npz", folder / "t.parquet", "--schema", folder / "s.json", "-o", folder / "out"
-    )
+        "export", folder / "m.npz", folder / "t.parquet", "--schema", folder / "s.json", "-o", folder / "out",
+        "--test-from", "1970-01-08T08:00+08:00",
+    )  # fmt: skip
     measured = json.loads(evaluated.stdout)
     manifest = json.loads((folder / "out/manifest.json").read_text())
     session = onnxruntime.InferenceSession((folder / "out/user_tower.onnx").read_bytes())
@@ -90,6 +92,14 @@ def test_train_evaluate_and_export_work_from_files(folder: Path) -> None:
     )
     assert set(pq.read_table(folder / "out/ads.parquet")["id"].to_pylist()) == {*"01234", "unknown"}
     assert not list(folder.glob("*.partial"))
+    card = (folder / "out/model_card.md").read_text()
+    assert "No user id among its fields." in card
+    assert "| auc |" in card
+    fields = np.random.default_rng(0).integers(0, 5, (7, manifest["user_input_width"]))
+    onnx_outputs = session.run(["to_ad", "to_context", "bias"], {"user_fields": fields})
+    script_outputs = torch.jit.load(folder / "out/user_tower.pt")(torch.from_numpy(fields))
+    for onnx_output, script_output in zip(onnx_outputs, script_outputs, strict=True):
+        assert np.allclose(onnx_output, script_output.numpy(), atol=1e-6)
 
 
 def test_the_same_seed_writes_the_same_model(folder: Path) -> None:

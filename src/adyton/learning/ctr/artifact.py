@@ -21,10 +21,12 @@ import numpy as np
 import onnxruntime
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from adyton.kernel.records import ModelArtifact
 from adyton.learning.ctr.fields import Side, as_text
+from adyton.learning.ctr.network import SideNetwork
 from adyton.learning.ctr.tower_onnx import user_tower_onnx
 from adyton.learning.ctr.training import TrainedModel, side_vectors
 from adyton.learning.errors import ModelError
@@ -222,3 +224,29 @@ def _parquet(table: pa.Table) -> bytes:
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
     return buffer.getvalue()
+
+
+def user_tower_torchscript(model: TrainedModel) -> bytes:
+    """The user tower for libtorch: `forward(user_fields int64[B, F])` gives (to_ad, to_context, bias) like the ONNX."""
+    tower = _UserTower([member.user for member in model.members], model.scale / len(model.members)).eval()
+    example = torch.zeros((2, model.encoder.width(Side.USER)), dtype=torch.int64)
+    buffer = io.BytesIO()
+    with torch.no_grad():
+        torch.jit.save(torch.jit.freeze(torch.jit.trace(tower, example)), buffer)  # type: ignore[no-untyped-call]
+    return buffer.getvalue()
+
+
+class _UserTower(torch.nn.Module):
+    """User sides of all members side by side, as in `user_tower_onnx`."""
+
+    def __init__(self, sides: Sequence[SideNetwork], factor: float) -> None:
+        super().__init__()
+        self.sides = torch.nn.ModuleList(sides)
+        self.factor = factor
+
+    def forward(self, user_fields: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        parts = [side(user_fields) for side in self.sides]
+        to_ad = torch.cat([part.first for part in parts], dim=1)
+        to_context = torch.cat([part.second for part in parts], dim=1)
+        bias = torch.stack([part.bias for part in parts]).sum(dim=0)
+        return self.factor * to_ad, self.factor * to_context, self.factor * bias
