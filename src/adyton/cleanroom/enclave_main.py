@@ -66,6 +66,7 @@ def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict
     from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
     from adyton.cleanroom.measurement import code_measurement
     from adyton.cleanroom.signed_contract import load_contract
+    from adyton.cleanroom.workload import ROW_LEVEL
     from adyton.kernel.chance import InsecureFixedRandom, OsRandom
     from adyton.kernel.clock import SystemClock
 
@@ -85,8 +86,11 @@ def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict
         noise=OsRandom() if fixed_noise is None else InsecureFixedRandom(int(fixed_noise), "enclave noise"),
         threads=threads,
     )
+    job = JobSpec.from_json(start["job"])
+    if job.templates & ROW_LEVEL:
+        _compile_in_memory()
     result = enclave.run(
-        JobSpec.from_json(start["job"]),
+        job,
         lambda fraction, what: send({"event": "progress", "fraction": round(fraction, 3), "what": what}),
     )
     return {
@@ -102,6 +106,13 @@ def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict
             for one in result.outputs
         ],
     }
+
+
+def _compile_in_memory() -> None:
+    """Keep numba from its cache on disk: that holds machine code which no measurement covers, and cannot be written."""
+    from numba.core.dispatcher import Dispatcher
+
+    Dispatcher.enable_caching = lambda _dispatcher: None  # type: ignore[method-assign, assignment]
 
 
 def _tcp_port(address: str) -> int | None:

@@ -22,6 +22,8 @@ from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.synth.gate_measures import PrivacyMeasures
 from adyton.learning.synth.privacy import Advantage
 
+_GENERAL_CHECKS = frozenset(("template", "recipients", "guarantee", "threshold", "literals"))
+
 
 @dataclass(frozen=True)
 class GateLimits:
@@ -122,6 +124,18 @@ def check_model(output: Output, membership_auc: float, limits: GateLimits) -> li
     """The attack on a model: AUC of telling training rows from held-out ones by their loss."""
     limit = limits.model_membership_auc
     return [GateCheck(output, "membership", membership_auc <= limit, f"AUC {membership_auc:.3f}", f"at most {limit:g}")]
+
+
+def required_checks(output: Output) -> frozenset[str]:
+    """Names of the checks that an output must have passed: what a receipt has to show."""
+    match output:
+        case Output.SYNTHETIC_TABLE:
+            attacks = ("exact-matches", "membership", "attribute-inference", "singling-out", "rare-literals")
+            return _GENERAL_CHECKS.union(attacks)
+        case Output.MODEL | Output.MODEL_WITHOUT_PARTNER:
+            return _GENERAL_CHECKS | {"membership"}
+        case _:
+            return _GENERAL_CHECKS
 
 
 def require_all(checks: Iterable[GateCheck]) -> Sequence[GateCheck]:

@@ -18,13 +18,16 @@ from adyton.cleanroom.attestation.binding import binding_hash
 from adyton.cleanroom.attestation.checks import Platform, Verdict
 from adyton.cleanroom.attestation.expected import Expected
 from adyton.cleanroom.attestation.verify import verify
-from adyton.cleanroom.contract import Contract
+from adyton.cleanroom.contract import Contract, expected_outputs
 from adyton.cleanroom.errors import ReceiptRefusedError
+from adyton.cleanroom.gate import required_checks
+from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.party import signature_holds
+from adyton.cleanroom.reservations import planned_spending
 from adyton.kernel.canonical import Json, canonical_bytes
-from adyton.kernel.errors import BadInputError
+from adyton.kernel.errors import AdytonError, BadInputError
 from adyton.kernel.ids import ContractHash
-from adyton.kernel.ledger import Account, PrivacyLoss
+from adyton.kernel.ledger import ZERO_LOSS, Account, PrivacyLoss
 
 RECEIPT_FORMAT = "adyton-receipt/1"
 MAX_RECEIPT_BYTES = 4 << 20
@@ -174,10 +177,11 @@ def _verify(receipt: Receipt, contract: Contract, boxes: Mapping[str, bytes] | N
     during = contract.starts_at_ms <= body["evidence_at_ms"] < contract.expires_at_ms
     add("time", during, "within the contract" if during else "outside the contract")
     add(*_inputs(body["inputs"], body["grants"], contract))
-    add(*_spending(body["ledger"], contract))
-    failed_gates = [f"{c['output']} {c['name']}" for c in body["gate"] if c["passed"] is not True]
-    add("gate", not failed_gates, ", ".join(failed_gates) or f"{len(body['gate'])} checks passed")
-    add(*_recipients(body["outputs"], contract))
+    job = JobSpec.from_json(body["job"])
+    add(*_job(job, body["inputs"], contract))
+    add(*_spending(body["ledger"], job, contract))
+    add(*_gate(body["gate"], job))
+    add(*_recipients(body["outputs"], job, contract))
     if boxes is not None:
         add(*_boxes(body["outputs"], boxes))
     return ReceiptVerdict(tuple(checks), verdict, verdict.platform.is_development)
@@ -195,21 +199,49 @@ def _inputs(inputs: list[dict[str, Json]], grants: list[dict[str, Json]], contra
     return "inputs", bool(inputs), f"{len(inputs)} tables, each as in the contract and released by its owner"
 
 
-def _spending(entries: list[dict[str, Json]], contract: Contract) -> tuple[str, bool, str]:
-    budgets, total = contract.budgets(), PrivacyLoss.of(0)
+def _job(job: JobSpec, inputs: list[dict[str, Json]], contract: Contract) -> tuple[str, bool, str]:
+    try:
+        job.check_against(contract)
+    except AdytonError as error:
+        return "job", False, error.what
+    named, used = {str(d) for d in (job.base, *job.partners)}, {str(item["dataset_id"]) for item in inputs}
+    words = ", ".join(sorted(template.value for template in job.templates))
+    return "job", named == used, words if named == used else "the inputs are not the job's datasets"
+
+
+def _spending(entries: list[dict[str, Json]], job: JobSpec, contract: Contract) -> tuple[str, bool, str]:
+    budgets, total = contract.budgets(), ZERO_LOSS
+    spent: dict[tuple[Account, str], PrivacyLoss] = {}
     for entry in entries:
-        spent = PrivacyLoss.of(str(entry["epsilon"]), str(entry["delta"]))
-        budget = budgets.get(Account(str(entry["owner"]), str(entry["population"])))
-        if budget is None or not spent.fits_in(budget):
-            return "ledger", False, f"{entry['owner']} has no budget for that"
-        total = total + spent
+        account = Account(str(entry["owner"]), str(entry["population"]))
+        spent[account, str(entry.get("purpose"))] = PrivacyLoss.of(str(entry["epsilon"]), str(entry["delta"]))
+    accounts = {contract.dataset(dataset).account() for dataset in (job.base, *job.partners)}
+    planned = {(account, one.purpose): one.loss for account in accounts for one in planned_spending(job)}
+    if spent != planned or len(entries) != len(planned):
+        return "ledger", False, f"{len(entries)} entries, and not what the job's noised outputs cost"
+    for account in accounts:
+        used = sum((loss for (whose, _), loss in spent.items() if whose == account), ZERO_LOSS)
+        if account not in budgets or not used.fits_in(budgets[account]):
+            return "ledger", False, f"{account.owner} has no budget for that"
+        total = total + used
     return "ledger", True, f"epsilon {float(total.epsilon):g} over {len(entries)} entries, within each owner's budget"
 
 
-def _recipients(outputs: list[dict[str, Json]], contract: Contract) -> tuple[str, bool, str]:
-    allowed = {(t.output.value, str(name)) for t in contract.outputs for name in t.recipients}
-    stray = [f"{o['output']} to {o['recipient']}" for o in outputs if (o["output"], o["recipient"]) not in allowed]
-    return "recipients", not stray, ", ".join(stray) or f"{len(outputs)} boxes, each to a recipient of the contract"
+def _gate(checks: list[dict[str, Json]], job: JobSpec) -> tuple[str, bool, str]:
+    failed = [f"{c['output']} {c['name']}" for c in checks if c["passed"] is not True]
+    made = {(str(c["output"]), str(c["name"])) for c in checks}
+    needed = {(output.value, name) for output in expected_outputs(job.templates) for name in required_checks(output)}
+    missing = [f"{output} {name} missing" for output, name in sorted(needed - made)]
+    return "gate", not failed and not missing, ", ".join(failed + missing) or f"{len(checks)} checks, all passed"
+
+
+def _recipients(outputs: list[dict[str, Json]], job: JobSpec, contract: Contract) -> tuple[str, bool, str]:
+    due = {(o.value, str(name)) for o in expected_outputs(job.templates) for name in contract.recipients(o)}
+    boxes = [(str(o["output"]), str(o["recipient"])) for o in outputs]
+    odd = sorted(due.symmetric_difference(boxes))
+    if odd or len(boxes) != len(due):
+        return "recipients", False, ", ".join(f"{output} to {who}" for output, who in odd) or "a box is there twice"
+    return "recipients", True, f"{len(outputs)} boxes, each to a recipient of the contract"
 
 
 def _boxes(outputs: list[dict[str, Json]], boxes: Mapping[str, bytes]) -> tuple[str, bool, str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from adyton.cleanroom.receipt import load_receipt, require_receipt, verify_receipt
+from adyton.cleanroom.receipt_page import receipt_page
 from adyton.cleanroom.signed_contract import load_contract
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -34,4 +35,19 @@ def verify_command(file: Path, contract_file: Path, outputs: Path | None, as_jso
     else:
         for check in verdict.checks:
             click.echo(f"{'ok    ' if check.passed else 'FAILED'} {check.name:<12} {check.found}")
+    require_receipt(verdict)
+
+
+@receipt.command("page")
+@click.argument("file", type=_FILE)
+@click.option("--contract", "contract_file", required=True, type=_FILE, help="The contract that you signed.")
+@click.option("-o", "out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="HTML file to write.")
+def page_command(file: Path, contract_file: Path, out: Path) -> None:
+    """Write the receipt as an HTML page that says what holds and what does not; exit 0 only if all holds."""
+    signed = load_contract(contract_file)
+    signed.check_signatures()
+    loaded = load_receipt(file)
+    verdict = verify_receipt(loaded, signed.contract)
+    out.write_text(receipt_page(loaded, verdict, signed.contract))
+    click.echo(out)
     require_receipt(verdict)
