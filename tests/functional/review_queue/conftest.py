@@ -170,7 +170,7 @@ def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return _with_database(server, name)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A migrated database, once of each kind."""
     if request.param == "sqlite":

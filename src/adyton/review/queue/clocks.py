@@ -30,8 +30,8 @@ class DeskRules:
     golden_one_in, second_one_in: one claim in so many is a golden item, one first decision in so many gets a second
     opinion, drawn by chance; 0 is never, 1 is always.   patience_minutes, horizon_minutes, unserved_value, hold,
     punishment: parameters of the pull index (`next_ad`).   caution: factor on the prices of moderators' time, since
-    others compete for it (values as tuned for the simulated `priced_pull`).   max_appeals: for each content version.   busy_seconds: how long a claim
-    waits for the database before it says so.
+    others compete for it (values as tuned for the simulated `priced_pull`).   max_appeals: for each content version.
+    busy_seconds: how long a claim waits for the database before it says so.
     """
 
     claim_minutes: int = 10
