@@ -116,6 +116,7 @@ HOSTILE = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_script_costs_its_own_buyers_bid_only(
     running: Running, parts: ModuleType, tmp_path: Path, body: str

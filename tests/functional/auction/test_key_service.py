@@ -205,6 +205,7 @@ def test_two_coordinators_hold_halves_and_only_together_a_key(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
+@pytest.mark.slow
 def test_a_service_lives_on_keys_of_two_coordinators_and_follows_their_rotation(
     tmp_path: Path, parts: ModuleType
 ) -> None:
