@@ -9,7 +9,7 @@ import numpy as np
 from adyton.review.allocators.contract import Allocator
 from adyton.review.bound import BIN_MINUTES
 from adyton.review.day import Day
-from adyton.review.engine.moves import Schedule
+from adyton.review.engine.moves import Schedule, value_rank
 from adyton.review.engine.priced_pull import run_priced_pull
 from adyton.review.engine.priced_queues import run_priced_queues
 from adyton.review.prices import forecast_prices
@@ -63,7 +63,13 @@ class PricedQueues(_Priced):
 
     def allocate(self, day: Day) -> Schedule:
         return run_priced_queues(
-            day.arrays, self._prices, BIN_MINUTES, self.replan_minutes, self.unserved_value, self.max_queue
+            day.arrays,
+            value_rank(day.arrays),
+            self._prices,
+            BIN_MINUTES,
+            self.replan_minutes,
+            self.unserved_value,
+            self.max_queue,
         )
 
 

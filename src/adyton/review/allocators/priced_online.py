@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from adyton.review.allocators.contract import Allocator
 from adyton.review.day import Day
-from adyton.review.engine.moves import Schedule
+from adyton.review.engine.moves import Schedule, value_rank
 from adyton.review.engine.priced_online import run_priced_online
 
 
@@ -20,5 +20,10 @@ class PricedOnline(Allocator):
 
     def allocate(self, day: Day) -> Schedule:
         return run_priced_online(
-            day.arrays, self.replan_minutes, self.unserved_value, self.max_queue, self.memory_minutes
+            day.arrays,
+            value_rank(day.arrays),
+            self.replan_minutes,
+            self.unserved_value,
+            self.max_queue,
+            self.memory_minutes,
         )

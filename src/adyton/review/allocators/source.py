@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from adyton.review.allocators.contract import Allocator
 from adyton.review.day import Day
-from adyton.review.engine.moves import Schedule
+from adyton.review.engine.moves import Schedule, value_rank
 from adyton.review.engine.source_policies import run_greedy, run_greedy_idle, run_random
 
 
@@ -21,7 +21,7 @@ class GreedyIdle(Allocator):
     summary = "ads by value, each to the best idle moderator"
 
     def allocate(self, day: Day) -> Schedule:
-        return run_greedy_idle(day.arrays)
+        return run_greedy_idle(day.arrays, value_rank(day.arrays))
 
 
 class Greedy(Allocator):
@@ -29,7 +29,7 @@ class Greedy(Allocator):
     summary = "ads by value, each at once to the best moderator, idle or not"
 
     def allocate(self, day: Day) -> Schedule:
-        return run_greedy(day.arrays, looks_ahead=False)
+        return run_greedy(day.arrays, value_rank(day.arrays), looks_ahead=False)
 
 
 class GreedyFarseeing(Allocator):
@@ -37,4 +37,4 @@ class GreedyFarseeing(Allocator):
     summary = "greedy with pretend queues; only an idle moderator is really assigned"
 
     def allocate(self, day: Day) -> Schedule:
-        return run_greedy(day.arrays, looks_ahead=True)
+        return run_greedy(day.arrays, value_rank(day.arrays), looks_ahead=True)

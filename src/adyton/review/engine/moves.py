@@ -86,10 +86,14 @@ def can_begin(day: DayArrays, starts: IntArray, minute: int, able: IntArray) -> 
                 break
 
 
-@njit(cache=True)
-def value_order(day: DayArrays) -> IntArray:
-    """All ads by value, largest first; equal values in order of arrival."""
-    return np.argsort(-day.value, kind="mergesort")
+def value_rank(day: DayArrays) -> IntArray:
+    """Place of each ad by value, int64[A], 0 the largest; equal values in order of arrival.
+
+    Not compiled: numba takes seconds to compile a stable sort.
+    """
+    rank = np.empty(len(day.value), dtype=np.int64)
+    rank[np.argsort(-day.value, kind="stable")] = np.arange(len(day.value))
+    return rank
 
 
 @njit(cache=True)

@@ -16,15 +16,17 @@ from adyton.review.engine.moves import (
     earliest_starts,
     empty_schedule,
     merge_arrivals,
-    value_order,
     whole_minutes,
 )
 from adyton.review.engine.priced_pull import cumulate
 from adyton.review.engine.priced_queues import begin_heads, insert, keep_open
+from adyton.review.tables import IntArray
 
 
 @njit(cache=True)
-def run_priced_online(day: DayArrays, replan: int, unserved_value: float, max_queue: int, memory: float) -> Schedule:
+def run_priced_online(
+    day: DayArrays, rank: IntArray, replan: int, unserved_value: float, max_queue: int, memory: float
+) -> Schedule:
     """The schedule of one day.
 
     memory: minutes of one moderator's time that move its price by the mean value per minute of the ads seen so far.
@@ -33,8 +35,6 @@ def run_priced_online(day: DayArrays, replan: int, unserved_value: float, max_qu
     n_ads, n_moderators = len(day.arrival), len(day.shift_start)
     schedule = empty_schedule(n_ads)
     free_at, starts = np.zeros(n_moderators, np.int64), np.zeros(n_moderators, np.int64)
-    rank = np.empty(n_ads, np.int64)
-    rank[value_order(day)] = np.arange(n_ads)
     open_ads = np.empty(n_ads, np.int64)
     queue = np.empty((n_moderators, max_queue), np.int64)
     length = np.zeros(n_moderators, np.int64)

@@ -19,20 +19,26 @@ from adyton.review.engine.moves import (
     earliest_starts,
     empty_schedule,
     merge_arrivals,
-    value_order,
     whole_minutes,
 )
 from adyton.review.engine.priced_pull import cumulate
-from adyton.review.tables import FloatArray
+from adyton.review.tables import FloatArray, IntArray
 
 
 @njit(cache=True)
 def run_priced_queues(
-    day: DayArrays, price: FloatArray, bin_minutes: int, replan: int, unserved_value: float, max_queue: int
+    day: DayArrays,
+    rank: IntArray,
+    price: FloatArray,
+    bin_minutes: int,
+    replan: int,
+    unserved_value: float,
+    max_queue: int,
 ) -> Schedule:
     """The schedule of one day.
 
-    price: float64[M, B].   replan: minutes between two complete plans, >= 1; between them new ads are inserted.
+    rank: see `value_rank`.   price: float64[M, B].   replan: minutes between two complete plans, >= 1; between them new
+    ads are inserted.
     unserved_value: share of the value that is lost when an ad is not reviewed, on top of its wait (1: A2, 0: A1).
     max_queue: longest virtual queue; an ad that finds all full waits outside.
     """
@@ -40,8 +46,6 @@ def run_priced_queues(
     schedule = empty_schedule(n_ads)
     free_at, starts = np.zeros(n_moderators, np.int64), np.zeros(n_moderators, np.int64)
     cumulated = cumulate(price, bin_minutes)
-    rank = np.empty(n_ads, np.int64)
-    rank[value_order(day)] = np.arange(n_ads)
     open_ads = np.empty(n_ads, np.int64)
     queue = np.empty((n_moderators, max_queue), np.int64)
     length = np.zeros(n_moderators, np.int64)

@@ -16,9 +16,9 @@ from adyton.review.engine.moves import (
     earliest_starts,
     empty_schedule,
     merge_arrivals,
-    value_order,
     whole_minutes,
 )
+from adyton.review.tables import IntArray
 
 
 @njit(cache=True)
@@ -60,14 +60,12 @@ def run_random(day: DayArrays) -> Schedule:
 
 
 @njit(cache=True)
-def run_greedy_idle(day: DayArrays) -> Schedule:
+def run_greedy_idle(day: DayArrays, rank: IntArray) -> Schedule:
     """Open ads by value, each to the idle eligible moderator with room whose score is best; the others wait."""
     n_ads, n_moderators = len(day.arrival), len(day.shift_start)
     schedule = empty_schedule(n_ads)
     free_at, starts = np.zeros(n_moderators, np.int64), np.zeros(n_moderators, np.int64)
     able = np.zeros(len(day.first) - 1, np.int64)
-    rank = np.empty(n_ads, np.int64)
-    rank[value_order(day)] = np.arange(n_ads)
     open_ads = np.empty(n_ads, np.int64)
     n_open, next_ad = 0, 0
     for minute in range(day.horizon):
@@ -105,7 +103,7 @@ def run_greedy_idle(day: DayArrays) -> Schedule:
 
 
 @njit(cache=True)
-def run_greedy(day: DayArrays, looks_ahead: bool) -> Schedule:
+def run_greedy(day: DayArrays, rank: IntArray, looks_ahead: bool) -> Schedule:
     """Ads by value, each to the moderator of best profit / (duration + work queued there); no room anywhere: dropped.
 
     looks_ahead False (`greedy`): the choice is final at once, idle or not. True (`greedy_farseeing`): it is final only
@@ -115,8 +113,6 @@ def run_greedy(day: DayArrays, looks_ahead: bool) -> Schedule:
     schedule = empty_schedule(n_ads)
     free_at, starts = np.zeros(n_moderators, np.int64), np.zeros(n_moderators, np.int64)
     planned_until = np.zeros(n_moderators, np.int64)
-    rank = np.empty(n_ads, np.int64)
-    rank[value_order(day)] = np.arange(n_ads)
     open_ads = np.empty(n_ads, np.int64)
     n_open, next_ad = 0, 0
     for minute in range(day.horizon):
