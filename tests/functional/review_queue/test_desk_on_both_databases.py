@@ -283,6 +283,16 @@ def test_a_released_ad_may_come_back_to_the_same_moderator(floor: Any) -> None:
     assert floor.claim(mod).ad.ad_id == claim.ad.ad_id
 
 
+def test_a_hard_ad_released_and_claimed_again_in_the_same_moment_is_one_look(floor: Any) -> None:
+    """Found by the simulation: two looks in one millisecond had the same key."""
+    floor.ad(severity=3)
+    mod = floor.person("mod")
+    claim = floor.claim(mod)
+    release(floor.desk, mod, claim.ad.ad_id, claim.token)
+
+    assert floor.claim(mod).exposure_left == 57
+
+
 def test_an_escalation_to_a_person_never_times_out_and_is_nobody_elses(floor: Any, clock: ManualClock) -> None:
     floor.ad(expires_at_ms=clock.now_ms() + DAY_MS)
     mod, expert, other = floor.person("mod"), floor.person("expert"), floor.person("other")

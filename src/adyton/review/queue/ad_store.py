@@ -240,11 +240,11 @@ def add_skip(tx: Tx, ad: AdFile, person_id: PersonId) -> None:
 
 
 def add_exposure(tx: Tx, ad: AdFile, person_id: PersonId) -> None:
-    """Counts an ad that is hard to look at, once per look."""
-    if ad.severity > 0:
-        tx.conn.execute(
-            sa.insert(exposures).values(person_id=person_id, at_ms=tx.now_ms, ad_id=ad.ad_id, severity=ad.severity)
-        )
+    """Counts an ad that is hard to look at, once per look; looks within one millisecond are one."""
+    same = {"person_id": person_id, "at_ms": tx.now_ms, "ad_id": ad.ad_id}
+    seen = sa.select(exposures.c.severity).where(*(exposures.c[key] == value for key, value in same.items()))
+    if ad.severity > 0 and tx.conn.execute(seen).first() is None:
+        tx.conn.execute(sa.insert(exposures).values(severity=ad.severity, **same))
 
 
 def exposure_since(tx: Tx, person_id: PersonId, since_ms: int) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import sqlalchemy as sa
@@ -42,7 +42,7 @@ class Claim:
     exposure_left: severity points left of the day's budget, this ad counted."""
 
     ad: AdFile
-    token: str
+    token: str = field(repr=False)
     expires_at_ms: int | None
     exposure_left: int
 
@@ -72,7 +72,7 @@ def claim_next(desk: Desk, actor: Person) -> Claim | NothingWaits:
         is_golden = tx.rules.golden_one_in > 0 and bernoulli(tx.random, 1, tx.rules.golden_one_in)
         copy = golden.copy_for(tx, person, exposure_left) if is_golden else None
         if copy is not None:
-            return _claim(tx, copy, person, exposure_left)
+            return _claim(tx, copy, person)
         return _claim_best(tx, person, exposure_left)
 
 
@@ -102,7 +102,7 @@ def _claim_best(tx: Tx, person: Person, exposure_left: int) -> Claim | NothingWa
             # All are locked by others at this moment: wait for the best one rather than say "empty", then look anew.
             ad = ad_store.lock_first(tx, ranked[:1], is_patient=True)
         if ad is not None and judged == ad_store.judged_rounds(tx, person.person_id):
-            return _claim(tx, ad, person, exposure_left)
+            return _claim(tx, ad, person)
     raise StoreUnavailableError("too many claims at once", hint="try again")
 
 
@@ -142,7 +142,7 @@ def left_of_budget(tx: Tx, person: Person) -> int:
     return max(0, person.exposure_budget - ad_store.exposure_since(tx, person.person_id, since_ms))
 
 
-def _claim(tx: Tx, ad: AdFile, person: Person, exposure_left: int, *, is_timed: bool = True) -> Claim:
+def _claim(tx: Tx, ad: AdFile, person: Person, *, is_timed: bool = True) -> Claim:
     before = ad
     if is_claim_over(ad, tx.now_ms):
         ad = take_back(tx, ad)
@@ -150,7 +150,7 @@ def _claim(tx: Tx, ad: AdFile, person: Person, exposure_left: int, *, is_timed: 
     ad_store.save(tx, before, after)
     ad_store.add_exposure(tx, after, person.person_id)
     append(tx, ReviewEvent.CLAIM.value, person.person_id, ad=after, token=after.claim_token)
-    return _as_claim(after, max(0, exposure_left - after.severity))
+    return _as_claim(after, left_of_budget(tx, person))
 
 
 def _as_claim(ad: AdFile, exposure_left: int) -> Claim:
@@ -174,13 +174,12 @@ def take_escalation(desk: Desk, actor: Person, ad_id: AdId) -> Claim:
     with desk.writing() as tx:
         person = find_person(tx, actor.person_id, is_locked=True)
         ad = ad_store.find_ad(tx, ad_id, is_locked=True)
-        exposure_left = left_of_budget(tx, person)
         check_may_take(ad, person)
         if ad.assigned_queue == DISAGREEMENTS and ad.ad_id in ad_store.judged_rounds(tx, person.person_id, [ad.ad_id]):
             raise NotPermittedError("you gave one of the opinions that differ", hint="leave it to another lead")
         if ad.claim_holder == person.person_id:
-            return _as_claim(ad, exposure_left)
-        return _claim(tx, ad, person, exposure_left, is_timed=False)
+            return _as_claim(ad, left_of_budget(tx, person))
+        return _claim(tx, ad, person, is_timed=False)
 
 
 def check_may_take(ad: AdFile, person: Person) -> None:

@@ -267,7 +267,7 @@ class AdFile:
     n_appeals: int = 0
     findings: tuple[Finding, ...] = field(default=())
     claim_holder: PersonId | None = None
-    claim_token: str | None = None
+    claim_token: str | None = field(default=None, repr=False)
     claimed_at_ms: int | None = None
     claim_expires_at_ms: int | None = None
     assigned_person: PersonId | None = None
