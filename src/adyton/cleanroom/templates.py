@@ -139,7 +139,7 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
 
 
 def _train_config(job: JobSpec, schema: TableSchema) -> TrainConfig:
-    """Small batches and a small step: tables of one party are small, and the parts of an ensemble must not overfit.
+    """The job's columns and ensemble, with the defaults of the row-by-row trainer for the rest.
 
     Raises FeatureError if the job names a column that may not be a feature.
     """
@@ -147,8 +147,6 @@ def _train_config(job: JobSpec, schema: TableSchema) -> TrainConfig:
     return TrainConfig(
         features=names,
         members=job.members,
-        batch_size=256,
-        learning_rate=0.001,
         max_epochs=job.max_epochs,
     )
 
