@@ -55,7 +55,13 @@ def _data_options(command: click.decorators.FC) -> click.decorators.FC:
 @click.option("--stop-on", type=click.Choice(["auc", "gauc", "xauc", "logloss"]), default="auc", show_default=True)
 @click.option("--members", type=click.IntRange(1, 16), default=1, show_default=True, help="Networks to average.")
 @click.option("--epochs", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--trainer",
+    type=click.Choice(["rows", "batches"]),
+    default="rows",
+    show_default=True,
+    help="Row by row on the CPU, or in batches with torch (a GPU where it finds one).",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("-o", "--output", type=_FILE, required=True, help="Where the model goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the training report as JSON.")
@@ -70,14 +76,14 @@ def train_command(
     stop_on: str,
     members: int,
     epochs: int,
-    batch_size: int,
+    trainer: str,
     seed: int,
     output: Path,
     as_json: bool,
 ) -> None:
     """Train on DATA's rows before --validation-from, stop on the rows before --test-from."""
     from adyton.learning.ctr import store
-    from adyton.learning.ctr.config import TrainConfig
+    from adyton.learning.ctr.config import TrainConfig, Trainer
     from adyton.learning.ctr.training import Check, RowSplit, train
     from adyton.learning.metrics import Metric
 
@@ -93,7 +99,7 @@ def train_command(
         stop_on=Metric(stop_on),
         members=members,
         max_epochs=epochs,
-        batch_size=batch_size,
+        trainer=Trainer(trainer),
     )
 
     def show(check: Check) -> None:
