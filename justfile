@@ -45,5 +45,13 @@ _lock file *extra:
         --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --custom-compile-command 'just lock' \
         $(printf -- '--no-emit-package %s ' {{torch_and_its_own}}) --quiet -o {{file}}
 
+# Make the protobuf modules again from their .proto files.
+protos:
+    python tools/generate_messages.py
+
+# Make the generated reference pages again.
+pages:
+    python tools/auction_config_reference.py
+
 demo *args:
     adyton demo "$@"
