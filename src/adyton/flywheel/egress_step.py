@@ -29,12 +29,12 @@ from adyton.kernel.chance import RandomSource
 from adyton.kernel.ids import BuyerId
 from adyton.kernel.records import EgressReport, ModelArtifact
 from adyton.learning.ctr.features import with_counters
-from adyton.learning.ctr.fields import FieldSpec, Side
+from adyton.learning.ctr.fields import FieldEncoder, FieldSpec, Side
 from adyton.learning.datasets.kuairand import tables as kuairand
 from adyton.learning.egress.curve import Curve, Method, Selection, curve, schema_for
 from adyton.learning.egress.features import EgressData, UserFeature
 from adyton.learning.egress.machine import FactorizationTrainer
-from adyton.learning.metrics import auc, logloss
+from adyton.learning.metrics import auc
 from adyton.protocol.egress_noise import noise_payload
 from adyton.protocol.egress_schema import EgressPayload, EgressSchema
 from adyton.protocol.egress_wire import decode_payload, encode_payload, from_base64
@@ -65,7 +65,6 @@ class EgressStep:
     """live: reports that could be decoded.   live_labelled: those with a real outcome.   clicks: of these."""
 
     summary: EgressSummary
-    logloss: float
     live_labelled: int
     clicks: int
     training_rows: int
@@ -82,10 +81,10 @@ def choose_payload(log: pa.Table, model: ModelArtifact, *, seed: int, progress: 
 
     log: `advertiser_log`.   model: trained on the same rows; its vocabularies code the fields.
     """
-    fields = _fields(model)
-    own = [field for field in fields[Side.USER] if field.name in log.column_names]
+    encoder = _encoder(model)
+    own = [field for field in encoder.of(Side.USER) if field.name in log.column_names]
     features = tuple(_feature(field, log) for field in own)
-    free_fields = [*fields[Side.AD], *fields[Side.CONTEXT]]
+    free_fields = [*encoder.of(Side.AD), *encoder.of(Side.CONTEXT)]
     free = np.column_stack([field.encode(log[field.name])[:, 0] for field in free_fields])
     data = EgressData(
         user_features=features,
@@ -138,7 +137,6 @@ def train_on_reports(
     truth = choice.data.labels[choice.data.is_test]
     return EgressStep(
         summary=EgressSummary(len(reports), schema.bits, float(NOISE_RATE), auc(truth, predicted)),
-        logloss=logloss(truth, predicted),
         live_labelled=int((labels >= 0).sum()),
         clicks=int((labels == 1).sum()),
         training_rows=len(targets),
@@ -146,9 +144,9 @@ def train_on_reports(
     )
 
 
-def _fields(model: ModelArtifact) -> Mapping[Side, list[FieldSpec]]:
+def _encoder(model: ModelArtifact) -> FieldEncoder:
     manifest: Any = model.manifest
-    return {side: [FieldSpec.from_json(side, entry) for entry in manifest["fields"][side.value]] for side in Side}
+    return FieldEncoder.from_json(manifest["fields"])
 
 
 def _feature(field: FieldSpec, log: pa.Table) -> UserFeature:
@@ -210,7 +208,7 @@ def _live_free_fields(
     moments = [users[int(request.split("-")[0])].moment for request in requests]
     shown = item_fields.take(pa.array([rows[by_url[report.ad_render_url]] for report in reports], pa.int64()))
     context = {"hour": [m.hour for m in moments], "tab": [m.tab for m in moments]}
-    fields = _fields(buyers[0].model)
-    columns = [field.encode(shown[field.name])[:, 0] for field in fields[Side.AD]]
-    columns += [field.encode(pa.array(context[field.name]))[:, 0] for field in fields[Side.CONTEXT]]
+    encoder = _encoder(buyers[0].model)
+    columns = [field.encode(shown[field.name])[:, 0] for field in encoder.of(Side.AD)]
+    columns += [field.encode(pa.array(context[field.name]))[:, 0] for field in encoder.of(Side.CONTEXT)]
     return np.column_stack(columns) if len(reports) else np.zeros((0, len(choice.data.free_sizes)), np.int64)

@@ -3,7 +3,7 @@
     seller/   SNAPSHOT_… render URL -> {"approved": true}, the seller's scripts
     BUYER/    SNAPSHOT_… ad id -> {attributes, embedding}, models/, scripts with their configuration, egress schema
 
-An ad without a vector in the buyer's model cannot be scored, so it is not published; the step says how many those were.
+An ad without a vector in the buyer's model cannot be scored, so it is not published.
 """
 
 from __future__ import annotations
@@ -55,7 +55,6 @@ class PublishedBuyer:
     folder: Path
     encoder: str
     ads: Mapping[AdId, ApprovedAd]
-    without_vector: int
     contexts: Mapping[str, Mapping[str, Any]]
     dimensions: int
 
@@ -134,7 +133,6 @@ def publish_buyer(
         folder=folder,
         encoder=published_script("encoder.js", plan.encoder_config(fields)),
         ads=known,
-        without_vector=len(ads) - len(known),
         contexts=contexts,
         dimensions=len(_embedding(first)),
     )

@@ -27,7 +27,7 @@ from adyton.flywheel.review_step import ReviewStep
 from adyton.flywheel.summary import DemoSummary
 from adyton.kernel.chance import stream
 from adyton.learning.datasets.kuairand import tables as kuairand
-from adyton.learning.metrics import auc, paired_user_bootstrap
+from adyton.learning.metrics import paired_user_bootstrap
 from adyton.learning.synth.fidelity import fidelity
 
 _SHOWN_COLUMNS = ("tab", "upload_type", "hour")
@@ -96,7 +96,7 @@ def render_report(findings: Findings, summary: DemoSummary) -> str:
         cleanroom=_cleanroom(findings),
         publish=_publish(findings),
         auction=_auction(findings),
-        egress=_egress(findings),
+        egress=_egress(findings, summary),
         honesty=_honesty(findings),
     )
 
@@ -210,7 +210,7 @@ def _sizes(sizes: Sequence[int]) -> str:
     return " or ".join(f"{size:,}" for size in sorted(set(sizes))) or "none"
 
 
-def _egress(findings: Findings) -> Mapping[str, Any]:
+def _egress(findings: Findings, summary: DemoSummary) -> Mapping[str, Any]:
     step, choice = findings.egress, findings.choice
     all_fields = choice.curve.baseline
     rows = [{"bits": 0, "fields": "none", "auc": choice.curve.empty.auc, "logloss": choice.curve.empty.logloss}]
@@ -228,14 +228,9 @@ def _egress(findings: Findings) -> Mapping[str, Any]:
         f"{step.live_labelled} of them belong to replayed impressions with a real outcome ({step.clicks} clicks). "
         f"A small factorisation machine trained on {step.training_rows:,} reports, the advertiser's logged impressions "
         f"sent through the same encoding and noise and these live ones, reaches AUC {step.summary.auc:.4f} on the test "
-        f"days; the clean room's model without the partner reaches {_auc_without(findings):.4f}."
+        f"days; the clean room's model without the partner reaches {summary.cleanroom.auc_without_partner:.4f}."
     )
     return {"text": text, "rows": rows}
-
-
-def _auc_without(findings: Findings) -> float:
-    predictions = findings.cleanroom.predictions
-    return auc(predictions["label"].to_numpy(), predictions["without_partner"].to_numpy())
 
 
 def _honesty(findings: Findings) -> list[Mapping[str, Any]]:
