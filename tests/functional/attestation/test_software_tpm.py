@@ -32,8 +32,8 @@ def tpm(tmp_path: Path) -> Iterator[TpmConnection]:
 def test_an_enrolled_tpm_attests_code_and_binding_and_nothing_else(tpm: TpmConnection) -> None:
     dev_tpm.create_keys(tpm)
     key = dev_tpm.enrol(tpm)
-    dev_tpm.extend(tpm, CODE)
-    evidence = dev_tpm.make_evidence(tpm, BINDING)
+    dev_tpm.extend(tpm.wire, CODE)
+    evidence = dev_tpm.make_evidence(tpm.wire, BINDING)
     expected = Expected(
         at_ms=1,
         nonce=b"a broker's nonce",
@@ -53,8 +53,8 @@ def test_an_enrolled_tpm_attests_code_and_binding_and_nothing_else(tpm: TpmConne
         asked = replace(expected, **changed)  # type: ignore[arg-type]
         assert failed in verify(Platform.DEV_TPM, evidence, expected=asked).failed
 
-    dev_tpm.extend(tpm, CODE)
-    other_code = dev_tpm.make_evidence(tpm, BINDING)
+    dev_tpm.extend(tpm.wire, CODE)
+    other_code = dev_tpm.make_evidence(tpm.wire, BINDING)
     assert verify(Platform.DEV_TPM, other_code, expected=expected).failed == (CheckName.MEASUREMENT,)
     mixed = json.loads(evidence)
     mixed["tpm_quote"]["signature"] = json.loads(other_code)["tpm_quote"]["signature"]
@@ -73,7 +73,7 @@ def test_a_key_of_another_tpm_cannot_be_enrolled(tpm: TpmConnection, tmp_path: P
 
 def test_a_counter_only_goes_up_also_across_restarts(tmp_path: Path) -> None:
     with software_tpm(tmp_path) as tpm:
-        counter = TpmCounter(tpm)
+        counter = TpmCounter(tpm.wire)
         first = counter.create()
         second = counter.increment()
         counter.check(second)
@@ -85,12 +85,12 @@ def test_a_counter_only_goes_up_also_across_restarts(tmp_path: Path) -> None:
         with pytest.raises(CounterRefusedError):
             counter.create()
     with software_tpm(tmp_path) as tpm:
-        assert TpmCounter(tpm).value() == second
-        assert TpmCounter(tpm).increment() == second + 1
+        assert TpmCounter(tpm.wire).value() == second
+        assert TpmCounter(tpm.wire).increment() == second + 1
 
 
 def test_a_missing_counter_and_a_missing_tool_are_unavailable(tpm: TpmConnection) -> None:
     with pytest.raises(TpmUnavailableError):
-        TpmCounter(tpm).value()
+        TpmCounter(tpm.wire).value()
     with pytest.raises(TpmUnavailableError):
         tpm.call("tpm2_does_not_exist")

@@ -22,7 +22,7 @@ ACCOUNT = Account("publisher", "users")
 @pytest.fixture
 def tpm(tmp_path: Path) -> Iterator[TpmCounter]:
     with software_tpm(tmp_path / "tpm") as connection:
-        counter = TpmCounter(connection)
+        counter = TpmCounter(connection.wire)
         counter.create()
         yield counter
 

@@ -4,10 +4,11 @@
       │ <──── endorsement key, attestation key ──│  createek, createak
       │ ──── a secret only both keys can open ──>│  activatecredential: the key lives in that TPM
       │ <──────────────── the secret ────────────│  enrolled: the owner trusts this attestation key
-      │                                          │  code measurement is extended into PCR 14, once
+      │                                          │  code measurement is extended into PCR 14, once per start
       │ <──── quote over PCR 14 and a binding ───│
 
-PCR 14 cannot be reset without restarting the TPM, so what was extended cannot be taken back.
+PCR 14 cannot be reset without restarting the TPM, so what was extended cannot be taken back. Keys are made once, with
+tpm2-tools, and kept in the TPM; quotes need no tool, so that an enclave which may start no program can make them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import json
 
 from adyton.cleanroom.attestation.errors import EvidenceRefusedError, ExpectationError
 from adyton.cleanroom.attestation.tpm_tools import TpmConnection
+from adyton.cleanroom.attestation.tpm_wire import ATTESTATION_KEY_HANDLE, TpmWire
 from adyton.kernel.chance import OsRandom, RandomSource
 
 PCR = 14
@@ -26,15 +28,18 @@ MEASUREMENT_BYTES = 32
 
 
 def create_keys(tpm: TpmConnection) -> bytes:
-    """Make endorsement and attestation key (P-256); gives the attestation key as DER SubjectPublicKeyInfo."""
+    """Make endorsement and attestation key (P-256) and keep the latter in the TPM; gives it as DER.
+
+    Raises TpmUnavailableError if the TPM has one already.
+    """
     tpm.call("tpm2_createek", "-c", "ek.ctx", "-G", "ecc", "-u", "ek.pub")
     tpm.flush()
     names = ("-c", "ak.ctx", "-u", "ak.pub", "-n", "ak.name")
     tpm.call("tpm2_createak", "-C", "ek.ctx", "-G", "ecc", "-g", "sha256", "-s", "ecdsa", *names)
     tpm.flush()
-    tpm.call("tpm2_readpublic", "-c", "ak.ctx", "-f", "der", "-o", "ak.der")
+    tpm.call("tpm2_evictcontrol", "-C", "o", "-c", "ak.ctx", f"{ATTESTATION_KEY_HANDLE:#x}")
     tpm.flush()
-    return tpm.read("ak.der")
+    return tpm.wire.attestation_key()
 
 
 def enrol(tpm: TpmConnection, random: RandomSource | None = None) -> bytes:
@@ -58,14 +63,14 @@ def enrol(tpm: TpmConnection, random: RandomSource | None = None) -> bytes:
         tpm.flush()
     if not hmac.compare_digest(tpm.read("answer"), secret):
         raise EvidenceRefusedError("the TPM does not hold its attestation key", failed=("chain",))
-    return tpm.read("ak.der")
+    return tpm.wire.attestation_key()
 
 
-def extend(tpm: TpmConnection, code: bytes) -> None:
+def extend(tpm: TpmWire, code: bytes) -> None:
     """Extend a code measurement (32 bytes) into PCR 14. Once per start: a second time makes another measurement."""
     if len(code) != MEASUREMENT_BYTES:
         raise ExpectationError("a dev-tpm measurement has 32 bytes")
-    tpm.call("tpm2_pcrextend", f"{PCR}:sha256={code.hex()}")
+    tpm.extend_pcr(PCR, code)
 
 
 def measurement_of(code: bytes) -> bytes:
@@ -74,16 +79,13 @@ def measurement_of(code: bytes) -> bytes:
     return hashlib.sha256(pcr).digest()
 
 
-def make_evidence(tpm: TpmConnection, binding: bytes) -> bytes:
+def make_evidence(tpm: TpmWire, binding: bytes) -> bytes:
     """A quote over PCR 14 that carries `binding` (at most 64 bytes), as JSON for `Platform.DEV_TPM`."""
-    paths = ("-m", "quote.msg", "-s", "quote.sig")
-    tpm.call("tpm2_quote", "-c", "ak.ctx", "-l", f"sha256:{PCR}", "-q", binding.hex(), "-g", "sha256", *paths)
-    tpm.flush()
-    tpm.call("tpm2_pcrread", f"sha256:{PCR}", "-o", "quote.pcrs")
-    pcrs = ["00" * 32] * PCR + [tpm.read("quote.pcrs").hex()]
+    message, signature = tpm.quote(PCR, binding)
+    pcrs = ["00" * 32] * PCR + [tpm.read_pcr(PCR).hex()]
     quote = {
-        "message": base64.b64encode(tpm.read("quote.msg")).decode(),
-        "signature": base64.b64encode(tpm.read("quote.sig")).decode(),
+        "message": base64.b64encode(message).decode(),
+        "signature": base64.b64encode(signature).decode(),
         "pcrs": pcrs,
     }
-    return json.dumps({"ak_public": base64.b64encode(tpm.read("ak.der")).decode(), "tpm_quote": quote}).encode()
+    return json.dumps({"ak_public": base64.b64encode(tpm.attestation_key()).decode(), "tpm_quote": quote}).encode()

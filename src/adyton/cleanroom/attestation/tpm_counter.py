@@ -8,39 +8,38 @@ authorisation, and a new one starts above every value the TPM ever had.
 from __future__ import annotations
 
 from adyton.cleanroom.attestation.errors import CounterRefusedError, ExpectationError, TpmUnavailableError
-from adyton.cleanroom.attestation.tpm_tools import TpmConnection
+from adyton.cleanroom.attestation.tpm_wire import TpmWire
 
 FIRST_INDEX, LAST_INDEX = 0x01800000, 0x01BFFFFF
-_ATTRIBUTES = "ownerread|ownerwrite|authread|authwrite|no_da|nt=1"
 
 
 class TpmCounter:
     """One NV counter. `index`: 0x01800000 to 0x01BFFFFF, the owner's range."""
 
-    def __init__(self, tpm: TpmConnection, index: int = FIRST_INDEX) -> None:
+    def __init__(self, tpm: TpmWire, index: int = FIRST_INDEX) -> None:
         if not FIRST_INDEX <= index <= LAST_INDEX:
             raise ExpectationError("an owner's NV index lies between 0x01800000 and 0x01BFFFFF", where="index")
         self._tpm = tpm
-        self._index = f"{index:#x}"
+        self._index = index
 
     def create(self) -> int:
         """Define the counter and give its first value. Raises CounterRefusedError if the index is taken."""
         try:
-            self._tpm.call("tpm2_nvdefine", self._index, "-C", "o", "-s", "8", "-a", _ATTRIBUTES)
+            self._tpm.define_counter(self._index)
         except TpmUnavailableError as error:
             raise CounterRefusedError(
-                "the counter cannot be defined: taken, or no owner's right", where=self._index
+                "the counter cannot be defined: taken, or no owner's right", where=f"{self._index:#x}"
             ) from error
         # A counter has no value before its first increment.
         return self.increment()
 
     def value(self) -> int:
         """The value now. Raises TpmUnavailableError if there is no counter."""
-        return int.from_bytes(self._tpm.call("tpm2_nvread", self._index, "-C", "o", "-s", "8"), "big")
+        return self._tpm.read_counter(self._index)
 
     def increment(self) -> int:
         """Count one up and give the new value. Raises TpmUnavailableError."""
-        self._tpm.call("tpm2_nvincrement", self._index, "-C", "o")
+        self._tpm.increment_counter(self._index)
         return self.value()
 
     def check(self, recorded: int) -> None:
@@ -49,5 +48,5 @@ class TpmCounter:
         if recorded != now:
             older = "older than" if recorded < now else "ahead of"
             raise CounterRefusedError(
-                f"the record ({recorded}) is {older} the TPM's counter ({now})", where=self._index
+                f"the record ({recorded}) is {older} the TPM's counter ({now})", where=f"{self._index:#x}"
             )

@@ -1,7 +1,8 @@
-"""Talking to a TPM 2.0 through tpm2-tools, and starting a software one with swtpm.
+"""Setting a TPM 2.0 up through tpm2-tools, and starting a software one with swtpm.
 
-Facts that cost time elsewhere (cleanroom §2.5): swtpm changes directory, so its state path is absolute; its control
-port is the server port plus one; transient handles stay in the TPM until they are flushed.
+The software TPM listens on UNIX sockets, which a process without any network still reaches. Facts that cost time
+elsewhere (cleanroom §2.5): swtpm changes directory, so its paths are absolute; its control socket is the server's path
+with `.ctrl` behind it; transient handles stay in the TPM until they are flushed.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,10 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adyton.cleanroom.attestation.errors import TpmUnavailableError
+from adyton.cleanroom.attestation.tpm_wire import TpmWire
 
 COMMAND_SECONDS = 60
 START_SECONDS = 10
-TOOLS = ("tpm2_createek", "tpm2_createak", "tpm2_quote", "tpm2_pcrextend", "tpm2_pcrread", "tpm2_nvdefine")
+TOOLS = ("tpm2_createek", "tpm2_createak", "tpm2_makecredential", "tpm2_activatecredential", "tpm2_evictcontrol")
 
 
 def tools_are_installed(*, software_tpm: bool = True) -> bool:
@@ -30,10 +33,16 @@ def tools_are_installed(*, software_tpm: bool = True) -> bool:
 
 @dataclass(frozen=True)
 class TpmConnection:
-    """A TPM by its TCTI (`device:/dev/tpmrm0`, `swtpm:host=...,port=...`), and a folder for key contexts."""
+    """A TPM by its TCTI (`device:/dev/tpmrm0`, `swtpm:path=...`), and a folder for key contexts."""
 
     tcti: str
     folder: Path
+
+    @property
+    def wire(self) -> TpmWire:
+        """The same TPM, spoken to without tools."""
+        kind, _, place = self.tcti.partition(":")
+        return TpmWire(place if kind == "device" else f"unix:{place.removeprefix('path=')}")
 
     def call(self, tool: str, *arguments: str) -> bytes:
         """Run one tpm2 tool in the folder and give its stdout.
@@ -77,23 +86,26 @@ def software_tpm(folder: Path) -> Iterator[TpmConnection]:
     state, work = folder / "state", folder / "work"
     for path in (state, work):
         path.mkdir(parents=True, exist_ok=True)
-    port = _free_port_pair()
-    command = [
-        *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "not-need-init,startup-clear"),
-        *(
-            "--server",
-            f"type=tcp,port={port},bindaddr=127.0.0.1",
-            "--ctrl",
-            f"type=tcp,port={port + 1},bindaddr=127.0.0.1",
-        ),
-    ]
+    # A folder of its own: a socket's path has at most 107 bytes.
+    with tempfile.TemporaryDirectory(prefix="adyton-tpm-") as sockets:
+        path = Path(sockets) / "tpm"
+        command = [
+            *("swtpm", "socket", "--tpm2", "--tpmstate", f"dir={state}", "--flags", "not-need-init,startup-clear"),
+            *("--server", f"type=unixio,path={path}", "--ctrl", f"type=unixio,path={path}.ctrl"),
+        ]
+        with _running(command, path):
+            yield TpmConnection(f"swtpm:path={path}", work)
+
+
+@contextmanager
+def _running(command: list[str], path: Path) -> Iterator[None]:
     try:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except FileNotFoundError as error:
         raise TpmUnavailableError("swtpm is not installed", hint="apt-get install swtpm tpm2-tools") from error
     try:
-        _wait_for(process, port + 1)
-        yield TpmConnection(f"swtpm:host=127.0.0.1,port={port}", work)
+        _wait_for(process, path)
+        yield
     finally:
         process.terminate()
         try:
@@ -103,26 +115,14 @@ def software_tpm(folder: Path) -> Iterator[TpmConnection]:
             process.wait()
 
 
-def _wait_for(process: subprocess.Popen[bytes], port: int) -> None:
+def _wait_for(process: subprocess.Popen[bytes], path: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            time.sleep(0.02)
-        else:
-            return
-    raise TpmUnavailableError("swtpm did not start")
-
-
-def _free_port_pair() -> int:
-    for _ in range(50):
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
-    raise TpmUnavailableError("no two neighbouring ports are free")
+                probe.connect(str(path))
+            except OSError:
+                time.sleep(0.02)
+            else:
+                return
+    raise TpmUnavailableError("swtpm did not start", hint="is its state folder used by another one, or not writable?")
