@@ -175,8 +175,8 @@ class SandboxConfig(Section):
 class ProcessConfig(Section):
     """One process. At least one service; whatever has no address must have its section here.
 
-    listen: gRPC "host:port"; port 0 lets the system choose.   http_listen: metrics, POST /v1/selectAd, PUT
-    /v2/getvalues; None for none.
+    listen: gRPC "host:port"; port 0 lets the system choose.   http_listen: health, metrics, and the calls of the
+    services here as JSON (`POST /v1/selectAd` and its like, `PUT /v2/getvalues`); None for none.
     code_fetch_period_ms: how often scripts from URLs and files are looked at again.
     """
 

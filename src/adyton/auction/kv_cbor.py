@@ -1,8 +1,9 @@
 """The CBOR bodies of the key/value service: the members of the JSON form, and bytes where JSON has base64 (§10.2).
 
 request   {"metadata": {...}, "partitions": [{"id", "compressionGroupId", "arguments": [{"tags", "data"}]}]}
-answer    {"singlePartition": {"id", "stringOutput"}} or
-          {"compressionGroups": [{"compressionGroupId", "content": CBOR of the list of outputs}]}
+answer    {"compressionGroups": [{"compressionGroupId", "content": CBOR of the list of outputs}]}
+outputs   [{"id", "keyGroupOutputs": [{"tags", "keyValues": {key: {"value": text}}}]}]; other members stay out
+          {"singlePartition": {"id", "stringOutput"}} for is_pas, which the reference refuses in CBOR
 """
 
 from __future__ import annotations
@@ -35,8 +36,28 @@ def parse_cbor_request(body: bytes) -> kv.GetValuesRequest:
 
 
 def print_cbor_response(response: kv.GetValuesResponse) -> bytes:
-    """The CBOR body of an answer, in deterministic form."""
+    """The CBOR body of an answer, in deterministic form: map keys by length, then in order."""
     document = json_format.MessageToDict(response)
     for group, printed in zip(response.compression_groups, document.get("compressionGroups", []), strict=True):
-        printed["content"] = cbor2.dumps(orjson.loads(group.content), canonical=True)
+        outputs = [_known_members(output) for output in orjson.loads(group.content)]
+        printed["content"] = cbor2.dumps(outputs, canonical=True)
     return bytes(cbor2.dumps(document, canonical=True))
+
+
+def _known_members(output: dict[str, object]) -> dict[str, object]:
+    """What of a script's output has a place in CBOR. Values that are no text are empty text, as in the reference."""
+    key_groups = []
+    found = output.get("keyGroupOutputs")
+    for entry in found if isinstance(found, list) else []:
+        values = entry.get("keyValues") if isinstance(entry, dict) else None
+        if not isinstance(values, dict) or not values:
+            continue
+        texts = {key: {"value": _text(value)} for key, value in values.items()}
+        tags = entry.get("tags")
+        key_groups.append({"tags": tags if isinstance(tags, list) else [], "keyValues": texts})
+    return {"id": output.get("id", 0), "keyGroupOutputs": key_groups}
+
+
+def _text(entry: object) -> str:
+    value = entry.get("value") if isinstance(entry, dict) else None
+    return value if isinstance(value, str) else ""

@@ -114,12 +114,14 @@ def check_request(request: kv_server_v2_pb2.GetValuesRequest) -> None:
     if not request.partitions:
         raise DownstreamError("At least 1 partition is required", code="INTERNAL")
     if is_pas(request) and len(request.partitions) > 1:
-        raise UnsupportedError("is_pas requests take exactly one partition")
+        raise UnsupportedError("This use case only accepts single partitions, but multiple partitions were found.")
     seen = set()
     for partition in request.partitions:
         key = (partition.id, partition.compression_group_id)
         if key in seen:
-            raise RequestError("Each (partition id, compression group id) may occur only once")
+            raise RequestError(
+                "Each partition must have a unique <id, compression_group_id> tuple, but duplicates were found."
+            )
         seen.add(key)
 
 

@@ -201,7 +201,7 @@ def test_key_value_service_answers_in_all_its_forms(tmp_path: Path, parts: Modul
             assert "ad-0" in json.loads(answer["singlePartition"]["stringOutput"])
             assert await asyncio.to_thread(put, {"partitions": []}) == (
                 500,
-                {"error": "At least 1 partition is required"},
+                {"code": 13, "message": "At least 1 partition is required", "details": []},
             )
             assert (await asyncio.to_thread(put, [1]))[0] == 400
 

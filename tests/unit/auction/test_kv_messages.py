@@ -9,6 +9,7 @@ import pytest
 from adyton.auction.errors import DownstreamError, RequestError, UnsupportedError
 from adyton.auction.json_values import from_value, to_value
 from adyton.auction.kv_messages import (
+    CBOR_CONTENT_TYPE,
     JSON_CONTENT_TYPE,
     PROTO_CONTENT_TYPE,
     ads_of_reply,
@@ -23,6 +24,7 @@ from adyton.auction.kv_messages import (
 from adyton.auction.services.kv_wire import (
     frame_request,
     frame_response,
+    known_content_type,
     parse_json_request,
     print_json_response,
     unframe_request,
@@ -95,11 +97,11 @@ def test_requests_are_checked_as_documented() -> None:
         check_request(kv.GetValuesRequest())
     several = lookup_request(["a"])
     several.partitions.add(id=1)
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(UnsupportedError, match=r"^This use case only accepts single partitions, but multiple"):
         check_request(several)
     twice = scoring_request(["u0", "u1"], client_type=1)
     twice.partitions[1].id = twice.partitions[1].compression_group_id = 0
-    with pytest.raises(RequestError):
+    with pytest.raises(RequestError, match=r"^Each partition must have a unique <id, compression_group_id> tuple"):
         check_request(twice)
     check_request(scoring_request(["u0", "u1"], client_type=1))
 
@@ -136,10 +138,15 @@ def test_json_form_is_the_documented_one() -> None:
         parse_json_request(b'{"partitionz":[]}')
 
 
-@pytest.mark.parametrize("content_type", ["text/plain", "message/ad-auction-trusted-signals-request+xml"])
-def test_unsupported_content_types_are_said_to_be(content_type: str) -> None:
-    with pytest.raises(UnsupportedError):
-        unframe_request(frame_request(lookup_request(["a"])), content_type)
+@pytest.mark.parametrize("named", ["", "text/plain", "application/json", "message/ad-auction-trusted-signals-request+"])
+def test_an_unknown_content_type_is_the_default_of_its_call(named: str) -> None:
+    for default in (JSON_CONTENT_TYPE, CBOR_CONTENT_TYPE):
+        assert known_content_type(named, default=default) == default
+
+
+@pytest.mark.parametrize("known", [PROTO_CONTENT_TYPE, JSON_CONTENT_TYPE, CBOR_CONTENT_TYPE])
+def test_a_known_content_type_is_taken_in_any_case_of_letters(known: str) -> None:
+    assert known_content_type(f" {known.upper()}", default="other") == known
 
 
 def test_broken_frames_and_bodies_are_one_error() -> None:

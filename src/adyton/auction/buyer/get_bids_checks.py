@@ -13,14 +13,6 @@ DEFAULT_MULTI_BID_LIMIT = 2
 BiddingRawRequest = ba.GenerateProtectedAppSignalsBidsRequest.GenerateProtectedAppSignalsBidsRawRequest
 
 
-def check_envelope(request: ba.GetBidsRequest) -> None:
-    """Raises RequestError if the key id or the ciphertext is missing."""
-    if not request.key_id:
-        raise RequestError("key_id must be non-null.")
-    if not request.request_ciphertext:
-        raise RequestError("request_ciphertext must be non-null.")
-
-
 def read_get_bids_frame(plaintext: bytes) -> ba.GetBidsRequest.GetBidsRawRequest:
     """The request of a decrypted frame.
 

@@ -129,7 +129,7 @@ class AdRetrievalStore:
     async def _get_values_hook(self, text: str) -> str:
         keys = _keys(text)
         if keys is None:
-            return _status_text(_INVALID_ARGUMENT, "getValues takes an array of strings")
+            return _status_text(_INVALID_ARGUMENT, "getValues input must be list of strings")
         pairs = {
             key: {"status": {"code": _NOT_FOUND, "message": f"Key not found: {key}"}}
             if value is None
@@ -141,7 +141,7 @@ class AdRetrievalStore:
     async def _get_values_binary_hook(self, text: str) -> bytes:
         keys = _keys(text)
         if keys is None:
-            return encode_binary_values({}, _INVALID_ARGUMENT, "getValuesBinary takes an array of strings")
+            return encode_binary_values({}, _INVALID_ARGUMENT, "getValues input must be list of strings")
         return encode_binary_values(self.get_values(keys), _OK, "ok")
 
     async def _run_query_hook(self, query: str) -> str:

@@ -1,5 +1,8 @@
-"""The HTTP side of a process: health, metrics, SelectAd as proto3 JSON (protected-auction §6, §6.8), and the JSON and
-oblivious forms of the key/value service (§10.1).
+"""The HTTP side of a process: health, metrics, the auction's calls as proto3 JSON (protected-auction §6, §6.8), and the
+JSON and oblivious forms of the key/value service (§10.1).
+
+Answers look as the reference's transcoding proxy makes them: every member printed, `bytes` in base64; an error carries
+`grpc-status` and `grpc-message` headers, and here also the JSON of its status as a body.
 """
 
 from __future__ import annotations
@@ -8,11 +11,13 @@ import contextlib
 import logging
 import socket
 import time
-from collections.abc import Iterator
-from http import HTTPStatus
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Any
+from urllib.parse import quote
 
 import uvicorn
 from google.protobuf import json_format
+from google.protobuf.message import Message
 from grpc import StatusCode
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -20,42 +25,22 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adyton.auction.errors import RequestError
-from adyton.auction.kv_messages import CBOR_CONTENT_TYPE
 from adyton.auction.request_metadata import FORWARDED_KEYS, forwarded_metadata
-from adyton.auction.services.key_material import KeyMaterial
-from adyton.auction.services.key_value import KeyValueService
-from adyton.auction.services.kv_wire import (
-    CONTENT_TYPE_KEY,
-    frame_response,
-    parse_json_request,
-    print_json_response,
-    response_content_type,
-    unframe_request,
-)
-from adyton.auction.services.seller_front_end import SellerFrontEndService
+from adyton.auction.services.calls import Call
+from adyton.auction.services.kv_calls import KeyValueCalls
+from adyton.auction.services.kv_wire import CONTENT_TYPE_KEY, OBLIVIOUS_RESPONSE_TYPE
 from adyton.auction.services.servicers import Guard
-from adyton.auction.services.status import INTERNAL_TEXT, status_name
+from adyton.auction.services.status import INTERNAL_TEXT, http_status, status_name
 from adyton.auction.services.telemetry import Metrics
 from adyton.kernel.errors import AdytonError
-from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
-from adyton.protocol.ohttp import Receiver, decapsulate_request
 
 _log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 4 * 1024 * 1024
 _TIMEOUT_S = 60.0
-_HTTP_OF_STATUS = {
-    "INVALID_ARGUMENT": HTTPStatus.BAD_REQUEST,
-    "UNIMPLEMENTED": HTTPStatus.NOT_IMPLEMENTED,
-    "DEADLINE_EXCEEDED": HTTPStatus.GATEWAY_TIMEOUT,
-}
 
 
 def build_app(
-    *,
-    metrics: Metrics,
-    key_value: KeyValueService | None,
-    keys: KeyMaterial,
-    seller_front_end: SellerFrontEndService | None = None,
+    *, metrics: Metrics, guard: Guard, calls: Sequence[Call[Any, Any]], key_value: KeyValueCalls | None
 ) -> Starlette:
     """The application of one process, with the endpoints of the services that it has."""
 
@@ -66,76 +51,84 @@ def build_app(
         return Response(metrics.exposition(), media_type="text/plain; version=0.0.4")
 
     routes = [Route("/healthz", healthz), Route("/metrics", metrics_page)]
+    routes += [Route(call.http_path, _call_endpoint(call, guard), methods=["POST"]) for call in calls]
     if key_value is not None:
-        endpoints = _KeyValueEndpoints(key_value, keys)
+        plain, oblivious = _key_value_endpoints(key_value, guard)
         routes += [
-            Route("/v2/getvalues", endpoints.get_values, methods=["PUT"]),
-            Route("/v2/oblivious_getvalues", endpoints.oblivious_get_values, methods=["POST"]),
+            Route("/v2/getvalues", plain, methods=["PUT"]),
+            # The reference binds the same call below any prefix.
+            Route("/{prefix:path}/v2/getvalues", plain, methods=["PUT"]),
+            Route("/v2/oblivious_getvalues", oblivious, methods=["POST"]),
         ]
-    if seller_front_end is not None:
-        routes.append(Route("/v1/selectAd", _SelectAdEndpoint(seller_front_end, Guard(metrics)).call, methods=["POST"]))
     return Starlette(routes=routes)
 
 
-class _SelectAdEndpoint:
-    """POST /v1/selectAd: the JSON of a SelectAdRequest, `bytes` in base64; errors are the JSON of a gRPC status."""
-
-    def __init__(self, service: SellerFrontEndService, guard: Guard) -> None:
-        self._service = service
-        self._guard = guard
-
-    async def call(self, request: Request) -> Response:
-        started = time.perf_counter()
-        try:
-            parsed = _select_ad_request(await _body(request))
-            given = {name: request.headers[name] for name in FORWARDED_KEYS if name in request.headers}
-            reply = await self._service.select_ad(parsed, metadata=forwarded_metadata(given.items()))
-        except AdytonError as error:
-            return self._failed(status_name(error), error.what, started)
-        except Exception:  # noqa: BLE001  the edge of the process: a defect must answer too
-            _log.exception("a defect in SelectAd")
-            return self._failed("INTERNAL", INTERNAL_TEXT, started)
-        self._guard.finish("SelectAd", "OK", started)
-        return Response(json_format.MessageToJson(reply, indent=None), media_type="application/json")
-
-    def _failed(self, name: str, text: str, started: float) -> Response:
-        self._guard.finish("SelectAd", name, started)
-        number: int = StatusCode[name].value[0]
-        status = _HTTP_OF_STATUS.get(name, HTTPStatus.INTERNAL_SERVER_ERROR)
-        return JSONResponse({"code": number, "message": text, "details": []}, status_code=status)
+_Endpoint = Callable[[Request], Awaitable[Response]]
 
 
-def _select_ad_request(body: bytes) -> ba.SelectAdRequest:
+def _call_endpoint(call: Call[Any, Any], guard: Guard) -> _Endpoint:
+    """POST of the JSON of the request message, answered with the JSON of the reply message."""
+
+    async def answer(request: Request) -> Response:
+        message = _parsed_json(await _body(request), call.new_request())
+        given = {name: request.headers[name] for name in FORWARDED_KEYS if name in request.headers}
+        reply = await call.run(message, forwarded_metadata(given.items()), _TIMEOUT_S)
+        text = json_format.MessageToJson(reply, indent=None, always_print_fields_with_no_presence=True)
+        return Response(text, media_type="application/json")
+
+    return _guarded(call.name, guard, answer)
+
+
+def _parsed_json(body: bytes, message: Message) -> Message:
     try:
-        return json_format.Parse(body, ba.SelectAdRequest())
+        return json_format.Parse(body, message)
     except (json_format.ParseError, RecursionError, ValueError) as error:
         # The parser's own text may quote the body.
-        raise RequestError("the body is not the JSON of a SelectAdRequest") from error
+        raise RequestError(f"the body is not the JSON of a {message.DESCRIPTOR.name}") from error
 
 
-class _KeyValueEndpoints:
-    def __init__(self, service: KeyValueService, keys: KeyMaterial) -> None:
-        self._service = service
-        self._keys = keys
+def _key_value_endpoints(calls: KeyValueCalls, guard: Guard) -> tuple[_Endpoint, _Endpoint]:
+    async def plain(request: Request) -> Response:
+        data, content_type = await calls.plain(
+            await _body(request), content_type=_content_type(request), timeout_s=_TIMEOUT_S
+        )
+        return Response(data, media_type="application/json" if content_type.endswith("+json") else content_type)
 
-    async def get_values(self, request: Request) -> Response:
+    async def oblivious(request: Request) -> Response:
+        data = await calls.oblivious(await _body(request), content_type=_content_type(request), timeout_s=_TIMEOUT_S)
+        return Response(data, media_type=OBLIVIOUS_RESPONSE_TYPE)
+
+    return _guarded("GetValuesHttp", guard, plain), _guarded("ObliviousGetValues", guard, oblivious)
+
+
+def _content_type(request: Request) -> str:
+    """`kv-content-type`, or `content-type`, which the reference's proxy renames to it."""
+    return request.headers.get(CONTENT_TYPE_KEY) or request.headers.get("content-type", "")
+
+
+def _guarded(name: str, guard: Guard, answer: _Endpoint) -> _Endpoint:
+    """The endpoint with its calls counted, and errors answered with their status."""
+
+    def failed(code: str, text: str, started: float) -> Response:
+        guard.finish(name, code, started)
+        number: int = StatusCode[code].value[0]
+        headers = {"grpc-status": str(number), "grpc-message": quote(text, safe=" !\"#$&'()*+,-./:;<=>?@[]^_`{|}~")}
+        body = {"code": number, "message": text, "details": []}
+        return JSONResponse(body, status_code=http_status(code), headers=headers)
+
+    async def endpoint(request: Request) -> Response:
+        started = time.perf_counter()
         try:
-            parsed = parse_json_request(await _body(request))
-            reply = await self._service.get_values(parsed, timeout_s=_TIMEOUT_S)
+            response = await answer(request)
         except AdytonError as error:
-            return _refusal(error)
-        return Response(print_json_response(reply), media_type="application/json")
+            return failed(status_name(error), error.what, started)
+        except Exception:  # noqa: BLE001  the edge of the process: a defect must answer too
+            _log.exception("a defect in %s", name)
+            return failed("INTERNAL", INTERNAL_TEXT, started)
+        guard.finish(name, "OK", started)
+        return response
 
-    async def oblivious_get_values(self, request: Request) -> Response:
-        content_type = request.headers.get(CONTENT_TYPE_KEY, "")
-        try:
-            plaintext, sealed = decapsulate_request(self._keys.ring, await _body(request), expect=Receiver.KEY_VALUE)
-            reply = await self._service.get_values(unframe_request(plaintext, content_type), timeout_s=_TIMEOUT_S)
-        except AdytonError as error:
-            return _refusal(error)
-        data = sealed.encapsulate_response(frame_response(reply, content_type))
-        media_type = response_content_type(content_type or CBOR_CONTENT_TYPE)
-        return Response(data, media_type=media_type)
+    return endpoint
 
 
 async def _body(request: Request) -> bytes:
@@ -146,11 +139,6 @@ async def _body(request: Request) -> bytes:
             raise RequestError(f"the body is larger than {MAX_BODY_BYTES} bytes")
         chunks.append(chunk)
     return b"".join(chunks)
-
-
-def _refusal(error: AdytonError) -> Response:
-    status = _HTTP_OF_STATUS.get(status_name(error), HTTPStatus.INTERNAL_SERVER_ERROR)
-    return JSONResponse({"error": error.what}, status_code=status)
 
 
 class HttpServer(uvicorn.Server):

@@ -75,16 +75,22 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         self, request: inference_pb2.PredictRequest, context: Context
     ) -> inference_pb2.PredictResponse:
         """The JSON batch of answers; failures of models are inside it."""
-        if request.WhichOneof("request") != "input":
+        return await self._predicted(request, context)
+
+    async def PredictBatch(  # noqa: N802
+        self, request: inference_pb2.PredictBatchRequest, context: Context
+    ) -> inference_pb2.PredictBatchResponse:
+        """Several predictions, answered in their order; each is a JSON batch of its own."""
+        replies = [await self._predicted(one, context) for one in request.predict_requests]
+        return inference_pb2.PredictBatchResponse(predict_responses=replies)
+
+    async def _predicted(
+        self, request: inference_pb2.PredictRequest, context: Context
+    ) -> inference_pb2.PredictResponse:
+        if request.WhichOneof("input_data") != "input":
             await context.abort(grpc.StatusCode.UNIMPLEMENTED, "send the JSON batch in `input`")
         text = request.input.decode("utf-8", "replace")
         return inference_pb2.PredictResponse(output=(await self._client.predict(text)).encode())
-
-    async def PredictBatch(  # noqa: N802
-        self, request: inference_pb2.PredictRequest, context: Context
-    ) -> inference_pb2.PredictResponse:
-        """The same: a request is a batch already."""
-        return await self.Predict(request, context)
 
     async def RegisterModel(  # noqa: N802
         self, request: inference_pb2.RegisterModelRequest, context: Context

@@ -11,7 +11,6 @@ from adyton.auction.errors import DownstreamError, RequestError
 from adyton.auction.json_text import dump
 from adyton.auction.json_values import JsonValue, from_value
 from adyton.auction.kv_messages import (
-    RENDER_URLS_TAG,
     check_request,
     execution_metadata,
     is_pas,
@@ -59,7 +58,7 @@ class KeyValueService:
         self._metrics = metrics
 
     async def get_values(self, request: kv.GetValuesRequest, *, timeout_s: float) -> kv.GetValuesResponse:
-        """The answer; one partition without compression group is answered alone, others in their groups.
+        """The answer: of `is_pas` one partition alone, of everything else the outputs by compression group (§10).
 
         Raises DownstreamError, UnsupportedError or RequestError as §10.4 says. A script that fails on a single
         partition is a status inside an OK answer.
@@ -74,7 +73,7 @@ class KeyValueService:
     async def _answer(self, request: kv.GetValuesRequest) -> kv.GetValuesResponse:
         response = kv.GetValuesResponse()
         first = request.partitions[0]
-        if len(request.partitions) == 1 and not first.HasField("compression_group_id"):
+        if is_pas(request):
             response.single_partition.id = first.id
             try:
                 response.single_partition.string_output = (await self._run(request, first)).decode()
@@ -93,7 +92,9 @@ class KeyValueService:
             except AdytonError:
                 self._metrics.event("kv_udf_failed")
                 continue
-            groups.setdefault(partition.compression_group_id, []).append(_with_id(partition.id, output))
+            text = _with_id(partition.id, output)
+            if text is not None:
+                groups.setdefault(partition.compression_group_id, []).append(text)
         for group_id, outputs in groups.items():
             response.compression_groups.add(compression_group_id=group_id, content=b"[" + b",".join(outputs) + b"]")
         return response
@@ -127,21 +128,27 @@ class KeyValueService:
 
     async def _pas_lookup(self, partition: kv.RequestPartition) -> JsonValue:
         if len(partition.arguments) != 1:
-            raise RequestError("the built-in lookup takes exactly one argument, a list of keys")
+            n_arguments = len(partition.arguments)
+            raise RequestError(
+                f"For PAS default UDF exactly one argument should be provided, but was provided {n_arguments}"
+            )
         return await self._values(from_value(partition.arguments[0].data))
 
     async def _tagged_lookup(self, partition: kv.RequestPartition) -> JsonValue:
+        """The output of the reference's built-in script: lookups that fail, and keys that are missing, stay out."""
         outputs: list[JsonValue] = []
         for argument in partition.arguments:
             tags = [from_value(tag) for tag in argument.tags.values]
-            found = await self._values(from_value(argument.data))
-            # §10.6 names only values here; keys that are missing stay out.
+            try:
+                found = await self._values(from_value(argument.data))
+            except AdytonError:
+                continue
             values: dict[str, JsonValue] = {
                 key: {"value": entry["value"]}
                 for key, entry in found.items()
                 if isinstance(entry, dict) and "value" in entry
             }
-            outputs.append({"tags": tags or [RENDER_URLS_TAG], "keyValues": values})
+            outputs.append({"tags": tags, "keyValues": values} if tags else {"keyValues": values})
         return {"keyGroupOutputs": outputs, "udfOutputApiVersion": 1}
 
     async def _values(self, keys: JsonValue) -> dict[str, JsonValue]:
@@ -154,8 +161,7 @@ class KeyValueService:
         return pairs
 
 
-def _with_id(partition_id: int, output: bytes) -> bytes:
-    """The output object with its partition's id; an output that is no object is put under `output`."""
+def _with_id(partition_id: int, output: bytes) -> bytes | None:
+    """The output object with its partition's id; None for an output that is no object, which is left out."""
     parsed = orjson.loads(output)
-    members = parsed if isinstance(parsed, dict) else {"output": parsed}
-    return dump({"id": partition_id, **members})
+    return dump({**parsed, "id": partition_id}) if isinstance(parsed, dict) else None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import grpc
 from grpc_health.v1 import health as grpc_health
@@ -26,6 +26,13 @@ from adyton.auction.retrieval.watcher import FolderWatcher
 from adyton.auction.services.auction import AuctionService
 from adyton.auction.services.bidding import BiddingService
 from adyton.auction.services.buyer_front_end import BuyerFrontEndService
+from adyton.auction.services.calls import (
+    Call,
+    generate_bids_call,
+    get_bids_call,
+    score_ads_call,
+    select_ad_call,
+)
 from adyton.auction.services.clients import (
     CHANNEL_OPTIONS,
     RemoteAuction,
@@ -41,22 +48,14 @@ from adyton.auction.services.inference import InferenceSide, open_inference
 from adyton.auction.services.key_material import KeyMaterial
 from adyton.auction.services.key_source import load_keys, refresh_keys
 from adyton.auction.services.key_value import KeyValueService
+from adyton.auction.services.kv_calls import KeyValueCalls
 from adyton.auction.services.ports import AuctionPort, BiddingPort, KeyValuePort
 from adyton.auction.services.seller_front_end import SellerFrontEndService
-from adyton.auction.services.servicers import (
-    AuctionServicer,
-    BiddingServicer,
-    BuyerFrontEndServicer,
-    Guard,
-    KeyValueServicer,
-    SellerFrontEndServicer,
-)
+from adyton.auction.services.servicers import Guard, KeyValueServicer, add_calls_to_server
 from adyton.auction.services.telemetry import DebugPolicy, Metrics
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
 from adyton.kernel.errors import AdytonError
-from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
-from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as ba_grpc
 from adyton.protocol.messages import kv_server_v2_pb2 as kv
 from adyton.protocol.messages import kv_server_v2_pb2_grpc as kv_grpc
 from adyton.sandbox.pool import SandboxPool
@@ -149,21 +148,19 @@ class PartyProcess:
 
         server = grpc.aio.server(options=CHANNEL_OPTIONS)
         guard, names = Guard(self.metrics), [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
-        services = ba.DESCRIPTOR.services_by_name
+        calls: list[Call[Any, Any]] = []
         if seller_front_end is not None:
-            ba_grpc.add_SellerFrontEndServicer_to_server(SellerFrontEndServicer(seller_front_end, guard), server)  # type: ignore[no-untyped-call]
-            names.append(services["SellerFrontEnd"].full_name)
+            calls.append(select_ad_call(seller_front_end))
         if buyer_front_end is not None:
-            ba_grpc.add_BuyerFrontEndServicer_to_server(BuyerFrontEndServicer(buyer_front_end, keys, guard), server)  # type: ignore[no-untyped-call]
-            names.append(services["BuyerFrontEnd"].full_name)
+            calls.append(get_bids_call(buyer_front_end, keys))
         if bidding is not None:
-            ba_grpc.add_BiddingServicer_to_server(BiddingServicer(bidding, keys, guard), server)  # type: ignore[no-untyped-call]
-            names.append(services["Bidding"].full_name)
+            calls.append(generate_bids_call(bidding, keys))
         if auction is not None:
-            ba_grpc.add_AuctionServicer_to_server(AuctionServicer(auction, keys, guard), server)  # type: ignore[no-untyped-call]
-            names.append(services["Auction"].full_name)
-        if key_value is not None:
-            kv_grpc.add_KeyValueServiceServicer_to_server(KeyValueServicer(key_value, keys, guard), server)  # type: ignore[no-untyped-call]
+            calls.append(score_ads_call(auction, keys))
+        names += add_calls_to_server(server, calls, guard)
+        kv_calls = None if key_value is None else KeyValueCalls(key_value, keys)
+        if key_value is not None and kv_calls is not None:
+            kv_grpc.add_KeyValueServiceServicer_to_server(KeyValueServicer(key_value, kv_calls, guard), server)  # type: ignore[no-untyped-call]
             names.append(kv.DESCRIPTOR.services_by_name["KeyValueService"].full_name)
         if inference is not None and inference.servicer is not None:
             names.append(inference.add_to_server(server))
@@ -177,7 +174,7 @@ class PartyProcess:
             raise ConfigError("the address cannot be bound", where=config.listen, hint="is it in use?") from error
         await server.start()
         stack.push_async_callback(server.stop, _STOP_GRACE_S)
-        http_address = await self._serve_http(key_value, seller_front_end, keys)
+        http_address = await self._serve_http(guard, calls, kv_calls)
         self._addresses = Addresses(f"{host}:{port}", http_address)
         for name in ("", *names):
             await health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -352,7 +349,7 @@ class PartyProcess:
         return store
 
     async def _serve_http(
-        self, key_value: KeyValueService | None, seller_front_end: SellerFrontEndService | None, keys: KeyMaterial
+        self, guard: Guard, calls: Sequence[Call[Any, Any]], key_value: KeyValueCalls | None
     ) -> str | None:
         if self.config.http_listen is None:
             return None
@@ -360,7 +357,7 @@ class PartyProcess:
             listener = bind(self.config.http_listen)
         except OSError as error:
             raise ConfigError("the address cannot be bound", where=self.config.http_listen) from error
-        app = build_app(metrics=self.metrics, key_value=key_value, keys=keys, seller_front_end=seller_front_end)
+        app = build_app(metrics=self.metrics, guard=guard, calls=calls, key_value=key_value)
         server = http_server(app)
         task = asyncio.create_task(server.serve(sockets=[listener]))
 

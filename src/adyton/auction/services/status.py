@@ -2,11 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from adyton.auction.errors import DownstreamError, RequestError, UnsupportedError
 from adyton.kernel.errors import AdytonError
 from adyton.protocol.errors import EncapsulationError, MalformedMessageError
 
 INTERNAL_TEXT = "Internal server error."
+_HTTP_STATUS: Mapping[str, int] = MappingProxyType(
+    {
+        "OK": 200,
+        "CANCELLED": 499,
+        "INVALID_ARGUMENT": 400,
+        "DEADLINE_EXCEEDED": 504,
+        "NOT_FOUND": 404,
+        "ALREADY_EXISTS": 409,
+        "PERMISSION_DENIED": 403,
+        "UNAUTHENTICATED": 401,
+        "RESOURCE_EXHAUSTED": 429,
+        "FAILED_PRECONDITION": 400,
+        "ABORTED": 409,
+        "OUT_OF_RANGE": 400,
+        "UNIMPLEMENTED": 501,
+        "UNAVAILABLE": 503,
+    }
+)
 
 
 def status_name(error: AdytonError) -> str:
@@ -18,3 +39,8 @@ def status_name(error: AdytonError) -> str:
     if isinstance(error, UnsupportedError):
         return "UNIMPLEMENTED"
     return "INTERNAL"
+
+
+def http_status(name: str) -> int:
+    """The HTTP status of a gRPC status, as `google/rpc/code.proto` maps them; 500 for all that it names so."""
+    return _HTTP_STATUS.get(name, 500)

@@ -6,6 +6,18 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class PredictBatchRequest(_message.Message):
+    __slots__ = ("predict_requests",)
+    PREDICT_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    predict_requests: _containers.RepeatedCompositeFieldContainer[PredictRequest]
+    def __init__(self, predict_requests: _Optional[_Iterable[_Union[PredictRequest, _Mapping]]] = ...) -> None: ...
+
+class PredictBatchResponse(_message.Message):
+    __slots__ = ("predict_responses",)
+    PREDICT_RESPONSES_FIELD_NUMBER: _ClassVar[int]
+    predict_responses: _containers.RepeatedCompositeFieldContainer[PredictResponse]
+    def __init__(self, predict_responses: _Optional[_Iterable[_Union[PredictResponse, _Mapping]]] = ...) -> None: ...
+
 class PredictRequest(_message.Message):
     __slots__ = ("input", "proto_input", "is_consented")
     INPUT_FIELD_NUMBER: _ClassVar[int]
@@ -16,7 +28,7 @@ class PredictRequest(_message.Message):
     is_consented: bool
     def __init__(self, input: _Optional[bytes] = ..., proto_input: _Optional[bytes] = ..., is_consented: _Optional[bool] = ...) -> None: ...
 
-class DebugInfo(_message.Message):
+class InferenceDebugInfo(_message.Message):
     __slots__ = ("logs",)
     LOGS_FIELD_NUMBER: _ClassVar[int]
     logs: _containers.RepeatedScalarFieldContainer[str]
@@ -53,9 +65,9 @@ class PredictResponse(_message.Message):
     METRICS_LIST_FIELD_NUMBER: _ClassVar[int]
     output: bytes
     proto_output: bytes
-    debug_info: DebugInfo
+    debug_info: InferenceDebugInfo
     metrics_list: _containers.MessageMap[str, MetricValueList]
-    def __init__(self, output: _Optional[bytes] = ..., proto_output: _Optional[bytes] = ..., debug_info: _Optional[_Union[DebugInfo, _Mapping]] = ..., metrics_list: _Optional[_Mapping[str, MetricValueList]] = ...) -> None: ...
+    def __init__(self, output: _Optional[bytes] = ..., proto_output: _Optional[bytes] = ..., debug_info: _Optional[_Union[InferenceDebugInfo, _Mapping]] = ..., metrics_list: _Optional[_Mapping[str, MetricValueList]] = ...) -> None: ...
 
 class ModelSpec(_message.Message):
     __slots__ = ("model_path",)
@@ -81,8 +93,17 @@ class RegisterModelRequest(_message.Message):
     def __init__(self, model_spec: _Optional[_Union[ModelSpec, _Mapping]] = ..., model_files: _Optional[_Mapping[str, bytes]] = ..., warm_up_batch_request_json: _Optional[str] = ...) -> None: ...
 
 class RegisterModelResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("metrics_list",)
+    class MetricsListEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: MetricValueList
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[MetricValueList, _Mapping]] = ...) -> None: ...
+    METRICS_LIST_FIELD_NUMBER: _ClassVar[int]
+    metrics_list: _containers.MessageMap[str, MetricValueList]
+    def __init__(self, metrics_list: _Optional[_Mapping[str, MetricValueList]] = ...) -> None: ...
 
 class DeleteModelRequest(_message.Message):
     __slots__ = ("model_spec",)

@@ -41,8 +41,8 @@ class InferenceServiceStub:
                 _registered_method=True)
         self.PredictBatch = channel.unary_unary(
                 '/privacy_sandbox.bidding_auction_servers.inference.InferenceService/PredictBatch',
-                request_serializer=adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictRequest.SerializeToString,
-                response_deserializer=adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictResponse.FromString,
+                request_serializer=adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictBatchRequest.SerializeToString,
+                response_deserializer=adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictBatchResponse.FromString,
                 _registered_method=True)
         self.RegisterModel = channel.unary_unary(
                 '/privacy_sandbox.bidding_auction_servers.inference.InferenceService/RegisterModel',
@@ -104,8 +104,8 @@ def add_InferenceServiceServicer_to_server(servicer, server):
             ),
             'PredictBatch': grpc.unary_unary_rpc_method_handler(
                     servicer.PredictBatch,
-                    request_deserializer=adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictRequest.FromString,
-                    response_serializer=adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictResponse.SerializeToString,
+                    request_deserializer=adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictBatchRequest.FromString,
+                    response_serializer=adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictBatchResponse.SerializeToString,
             ),
             'RegisterModel': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterModel,
@@ -175,8 +175,8 @@ class InferenceService:
             request,
             target,
             '/privacy_sandbox.bidding_auction_servers.inference.InferenceService/PredictBatch',
-            adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictRequest.SerializeToString,
-            adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictResponse.FromString,
+            adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictBatchRequest.SerializeToString,
+            adyton_dot_protocol_dot_messages_dot_inference__pb2.PredictBatchResponse.FromString,
             options,
             channel_credentials,
             insecure,
