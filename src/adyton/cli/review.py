@@ -127,7 +127,7 @@ def load_workbook(path: Path | None) -> Workbook:
     """The workbook at `path`, or the shipped one; rows left out are told on stderr."""
     workbook = load_default_workbook() if path is None else read_workbook(path)
     if workbook.faults:
-        click.echo(f"warning: {len(workbook.faults)} rows were left out", err=True)
+        click.echo(f"warning: {workbook.n_left_out} rows were left out", err=True)
         for fault in workbook.faults[:_FAULTS_SHOWN]:
             click.echo(f"  {fault}", err=True)
     return workbook

@@ -82,7 +82,7 @@ class ModeratorTable:
 
 @dataclass(frozen=True)
 class RowFault:
-    """A row that was left out. `row` counts as a spreadsheet does: the heading is row 1."""
+    """A row that was left out. `row` counts as a spreadsheet does: the first row of the sheet is 1."""
 
     sheet: str
     row: int
@@ -100,6 +100,11 @@ class Workbook:
     ads: AdTable
     moderators: ModeratorTable
     faults: tuple[RowFault, ...] = ()
+
+    @property
+    def n_left_out(self) -> int:
+        """Rows that could not be used; one row may have several faults."""
+        return len({(fault.sheet, fault.row) for fault in self.faults})
 
 
 def _check_lengths(n_rows: int, properties: Mapping[str, ObjectArray], *columns: object) -> None:

@@ -2,8 +2,9 @@
 
 A source is one `.xlsx` file with two sheets, or a folder (or one named file) holding `ads` and `moderators` as `.csv`
 or `.parquet`. Sheets are told apart by their headings, never by their names; headings match without regard to case and
-spacing. Unknown headings become properties. A row that cannot be used is left out and reported as a `RowFault`; a file
-that cannot be used is one `WorkbookError`, and nothing of it is loaded.
+spacing, and may stand below a title or blank rows, as in the source's own workbook. Unknown headings become properties.
+An ad id that appears again is one more review, named `ID/2`. A row that cannot be used is left out and reported as a
+`RowFault`; a file that cannot be used is one `WorkbookError`, and nothing of it is loaded.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import csv
 import math
 import re
-import zipfile
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
+from decimal import Decimal
 from importlib.resources import as_file, files
 from pathlib import Path
 from types import MappingProxyType
@@ -51,16 +53,21 @@ _MARKET = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _CLOCK = re.compile(r"(?:^|[T ])(\d{1,2}):\d{2}")
 
 
+_HEADING_ROWS = 20
+"""Headings are looked for in this many rows."""
+
+
 @dataclass(frozen=True)
 class _Sheet:
-    """Raw cells by heading; the first data row is spreadsheet row 2."""
+    """Raw cells by heading. numbers: the row of each, as a spreadsheet counts."""
 
     name: str
     columns: dict[str, Sequence[object]]
+    numbers: Sequence[int]
 
     @property
     def n_rows(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
+        return len(self.numbers)
 
     def find(self, heading: str) -> str | None:
         """The heading as this sheet spells it."""
@@ -103,6 +110,7 @@ def read_workbook(source: Path | str) -> Workbook:
     if not len(ad_table) or not len(moderator_table):
         first = f"; first fault: {faults[0]}" if faults else ""
         raise WorkbookError(f"no usable rows{first}", where=str(path))
+    faults.sort(key=lambda fault: (fault.sheet != ads.name, fault.row))
     return Workbook(ad_table, moderator_table, tuple(faults))
 
 
@@ -119,10 +127,11 @@ def _table_in(folder: Path, stem: str, suffix: str | None = None) -> Path:
 def _read_xlsx(path: Path) -> tuple[_Sheet, _Sheet]:
     try:
         book = openpyxl.load_workbook(path, read_only=True, data_only=True)
-        sheets = [_sheet_of_rows(sheet.title, list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets]
+        cells = [(sheet.title, list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets]
         book.close()
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, openpyxl.utils.exceptions.InvalidFileException) as error:
+    except Exception as error:  # openpyxl passes on whatever the broken part inside runs into
         raise WorkbookError("not a readable .xlsx workbook", where=str(path)) from error
+    sheets = [_sheet_of_rows(title, rows) for title, rows in cells]
     ads = next((sheet for sheet in sheets if sheet.has_all(("avg_ad_revenue",))), None)
     moderators = next((sheet for sheet in sheets if sheet.has_all(("accuracy",))), None)
     if ads is None or moderators is None:
@@ -132,26 +141,40 @@ def _read_xlsx(path: Path) -> tuple[_Sheet, _Sheet]:
 
 
 def _sheet_of_rows(name: str, rows: Sequence[Sequence[object]]) -> _Sheet:
-    if not rows:
-        return _Sheet(name, {})
-    headings = [str(cell).strip() if cell is not None else "" for cell in rows[0]]
-    body = [row for row in rows[1:] if any(cell is not None for cell in row)]
+    top = _heading_row(rows)
+    headings = [str(cell).strip() if cell is not None else "" for cell in rows[top]] if rows else []
+    numbers = [n for n in range(top + 1, len(rows)) if not all(_is_blank(cell) for cell in rows[n])]
     columns: dict[str, Sequence[object]] = {}
     for index, heading in enumerate(headings):
+        if heading in columns:
+            raise WorkbookError(f"the heading {heading} stands over two columns", where=f"{name} row {top + 1}")
         if heading:
-            columns[heading] = [row[index] if index < len(row) else None for row in body]
-    return _Sheet(name, columns)
+            columns[heading] = [rows[n][index] if index < len(rows[n]) else None for n in numbers]
+    return _Sheet(name, columns, [n + 1 for n in numbers])
+
+
+def _heading_row(rows: Sequence[Sequence[object]]) -> int:
+    """The index of the row that holds most of the known headings, the first of several; 0 when none holds any."""
+    known = {_plain(heading) for heading in (*AD_HEADINGS, *MODERATOR_HEADINGS)}
+    found = [len(known & {_plain(cell) for cell in row if isinstance(cell, str)}) for row in rows[:_HEADING_ROWS]]
+    return int(np.argmax(found)) if found else 0
+
+
+def _is_blank(cell: object) -> bool:
+    return cell is None or (isinstance(cell, str) and not cell.strip())
 
 
 def _read_table(path: Path) -> _Sheet:
     try:
         if path.suffix.lower() == ".parquet":
             table = pq.read_table(path)
-            return _Sheet(path.name, {name: table.column(name).to_pylist() for name in table.column_names})
+            columns = {name: table.column(name).to_pylist() for name in table.column_names}
+            return _Sheet(path.name, columns, range(2, table.num_rows + 2))
         with path.open(newline="", encoding="utf-8-sig") as stream:
-            return _sheet_of_rows(path.name, list(csv.reader(stream)))
+            rows = list(csv.reader(stream))
     except (OSError, UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
         raise WorkbookError("not a readable table", where=str(path)) from error
+    return _sheet_of_rows(path.name, rows)
 
 
 class _RowReader:
@@ -204,6 +227,15 @@ class _RowReader:
                 self._fault(row, heading, "appears a second time")
             seen.add(word)
 
+    def numbered(self, words: ObjectArray) -> ObjectArray:
+        """The same with the second, third, … appearance of a word marked `/2`, `/3`, …"""
+        seen: Counter[str] = Counter()
+        out = np.empty(len(words), dtype=object)
+        for row, word in enumerate(words):
+            seen[word] += 1
+            out[row] = word if seen[word] == 1 else f"{word}/{seen[word]}"
+        return out
+
     def properties(self) -> MappingProxyType[str, ObjectArray]:
         kept = {}
         for heading, cells in self._sheet.columns.items():
@@ -215,13 +247,13 @@ class _RowReader:
 
     def _fault(self, row: int, heading: str, reason: str) -> None:
         self.good[row] = False
-        self._faults.append(RowFault(self._sheet.name, row + 2, heading, reason))
+        self._faults.append(RowFault(self._sheet.name, self._sheet.numbers[row], heading, reason))
 
 
 def _parse_ads(sheet: _Sheet, faults: list[RowFault]) -> AdTable:
     reader = _RowReader(sheet, faults)
-    ad_id = reader.words("ad_id", required=True)
-    reader.unique("ad_id", ad_id)
+    # An ad is a row for each country it runs in, and spreadsheets round long ids: each row is a review of its own.
+    ad_id = reader.numbered(reader.words("ad_id", required=True))
     country = reader.words("delivery_country", required=True)
     revenue = reader.numbers("avg_ad_revenue", low=0, required=True)
     baseline_st = reader.numbers("baseline_st", low=1e-9, required=True)
@@ -277,7 +309,7 @@ def _is_missing(cell: object) -> bool:
 def _number(cell: object) -> float | None:
     if isinstance(cell, bool):
         return None
-    if isinstance(cell, int | float):
+    if isinstance(cell, int | float | Decimal):
         return float(cell) if math.isfinite(cell) else None
     if isinstance(cell, str):
         text = cell.strip().replace(",", "")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -47,9 +49,9 @@ def write_book(path: Path, ads: list[list[object]] = ADS, moderators: list[list[
 def test_headings_decide_and_cells_become_typed(tmp_path: Path) -> None:
     workbook = read_workbook(write_book(tmp_path / "any name.xlsx"))
 
-    assert list(workbook.ads.ad_id) == ["17", "18"]
-    assert list(workbook.ads.country) == ["SA", "BR"]
-    assert workbook.ads.revenue.tolist() == [2.5, 1200.5]
+    assert list(workbook.ads.ad_id) == ["17", "18", "17/2"]
+    assert list(workbook.ads.country) == ["SA", "BR", "US"]
+    assert workbook.ads.revenue.tolist() == [2.5, 1200.5, 1.0]
     assert np.isnan(workbook.ads.punish_num[0])
     assert workbook.ads.start_hour[0] == 9
     assert workbook.moderators.markets == (("SA", "BR"), ("US", "BR"))
@@ -65,7 +67,7 @@ def test_a_moderator_without_accuracy_is_read_but_cannot_be_simulated(tmp_path: 
 def test_unknown_headings_are_kept_as_properties(tmp_path: Path) -> None:
     workbook = read_workbook(write_book(tmp_path / "w.xlsx"))
 
-    assert list(workbook.ads.properties["vertical"]) == ["games", "food"]
+    assert list(workbook.ads.properties["vertical"]) == ["games", "food", "food"]
 
 
 def test_each_bad_row_is_named_with_sheet_row_column_and_reason(tmp_path: Path) -> None:
@@ -75,10 +77,64 @@ def test_each_bad_row_is_named_with_sheet_row_column_and_reason(tmp_path: Path) 
         ("Sheet7", 4, "avg_ad_revenue", "not a number"),
         ("Sheet7", 5, "delivery_country", "missing"),
         ("Sheet7", 6, "avg_ad_revenue", "missing"),
-        ("Sheet7", 7, "ad_id", "appears a second time"),
         ("Sheet7", 8, "avg_ad_revenue", "outside [0, inf]"),
         ("people", 4, "accuracy", "outside [0, 1]"),
     }
+    assert workbook.n_left_out == 5
+
+
+def test_headings_may_stand_below_blank_rows_as_in_the_sources_workbook(tmp_path: Path) -> None:
+    titled = [["table of ads"], [None] * 3, *ADS]
+
+    workbook = read_workbook(write_book(tmp_path / "w.xlsx", ads=titled, moderators=[[None], *MODERATORS]))
+
+    assert list(workbook.ads.ad_id) == ["17", "18", "17/2"]
+    assert (workbook.faults[0].sheet, workbook.faults[0].row) == ("Sheet7", 6)
+
+
+@pytest.mark.parametrize("blank", [[], [""] * 8, ["  "] * 8])
+def test_rows_are_counted_as_the_file_counts_them_also_behind_blank_ones(tmp_path: Path, blank: list[str]) -> None:
+    for stem, rows in (("ads", [ADS[0], blank, *ADS[1:]]), ("moderators", MODERATORS)):
+        with (tmp_path / f"{stem}.csv").open("w", newline="") as out:
+            csv.writer(out).writerows(rows)
+
+    workbook = read_workbook(tmp_path)
+
+    assert [fault.row for fault in workbook.faults if fault.sheet == "ads.csv"] == [5, 6, 7, 9]
+
+
+def test_a_moderator_named_twice_is_a_fault(tmp_path: Path) -> None:
+    twice = [*MODERATORS, ["m1", "US", 100, 0.8, 5000, 0.9]]
+
+    workbook = read_workbook(write_book(tmp_path / "w.xlsx", moderators=twice))
+
+    assert ("moderator", "appears a second time") in {(f.column, f.reason) for f in workbook.faults}
+
+
+def test_a_heading_over_two_columns_is_refused(tmp_path: Path) -> None:
+    ads = [[*row, row[4]] for row in ADS]
+
+    with pytest.raises(WorkbookError, match="avg_ad_revenue stands over two columns"):
+        read_workbook(write_book(tmp_path / "w.xlsx", ads=ads))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_a_workbook_with_broken_bytes_is_read_or_is_one_error(tmp_path: Path, seed: int) -> None:
+    """The parts of the zip file are damaged one at a time, so that the file itself still opens."""
+    rng = stream(seed, "broken bytes")
+    whole = write_book(tmp_path / "whole.xlsx")
+    with zipfile.ZipFile(whole) as source, zipfile.ZipFile(tmp_path / "w.xlsx", "w") as broken:
+        names = source.namelist()
+        hurt = names[int(rng.integers(len(names)))]
+        for name in names:
+            content = bytearray(source.read(name))
+            if name == hurt:
+                begin = int(rng.integers(len(content)))
+                content[begin : begin + int(rng.integers(1, 200))] = rng.bytes(int(rng.integers(0, 40)))
+            broken.writestr(name, bytes(content))
+
+    with contextlib.suppress(WorkbookError):
+        assert len(read_workbook(tmp_path / "w.xlsx").ads)
 
 
 def test_no_fault_repeats_a_value_of_the_row(tmp_path: Path) -> None:
