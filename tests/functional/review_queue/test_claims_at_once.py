@@ -26,7 +26,7 @@ from adyton.review.queue.desk import Desk, open_engine
 from adyton.review.queue.desk_views import verify_events
 from adyton.review.queue.records import Judgement, Person
 from adyton.review.queue.states import ReviewState
-from adyton.review.queue.tables import ads
+from adyton.review.queue.tables import ads, chain_head
 
 
 @pytest.fixture
@@ -141,6 +141,21 @@ def test_a_claimer_says_empty_when_the_locked_ad_was_taken(
     waiter.join(30)
 
     assert isinstance(found[0], NothingWaits)
+
+
+def test_a_restored_copy_of_the_database_is_noticed(make_floor: Callable[..., Any]) -> None:
+    """What is kept in memory belongs to another history than the one that now goes on."""
+    floor = make_floor()
+    one, two = floor.person("one"), floor.person("two")
+    kept = floor.ad("kept")
+    taken = floor.claim(one)
+    with floor.desk.engine.begin() as conn:
+        # As if the copy had been made before the claim and somebody had gone on from it.
+        conn.execute(sa.update(ads).values(state=ReviewState.QUEUED, claim_holder=None, claim_token=None))
+        conn.execute(sa.update(chain_head).values(entry_hash="f" * 64))
+    floor.desk.book.entry_hash = "e" * 64
+
+    assert floor.claim(two).ad.ad_id == kept.ad_id == taken.ad.ad_id
 
 
 _CLIENT = """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,8 +11,19 @@ from adyton.kernel.chance import stream
 from adyton.review.day import DayArrays
 from adyton.review.engine.priced_pull import run_priced_pull
 from adyton.review.estimators import WAIT_COST_PER_MINUTE
-from adyton.review.queue.clocks import DAY_MS
-from adyton.review.queue.next_ad import Bar, Judges, PullTerms, WaitingAds, bar, gains, order
+from adyton.review.queue.clocks import DAY_MS, MINUTE_MS
+from adyton.review.queue.next_ad import (
+    Asker,
+    Bar,
+    Judges,
+    PullTerms,
+    WaitingAds,
+    alternatives,
+    bar,
+    best_first,
+    gains,
+    minutes_of,
+)
 
 HORIZON = 1440
 PATIENCE = 60
@@ -45,17 +57,19 @@ def _day(seed: int, n_ads: int, n_moderators: int, n_markets: int) -> tuple[DayA
     return day, rng.uniform(0.0, 0.02, n_moderators), is_eligible
 
 
-def _as_live(day: DayArrays, price: np.ndarray, is_eligible: np.ndarray) -> tuple[WaitingAds, Judges]:
-    n_ads = len(day.value)
-    waiting = WaitingAds(
-        value=day.value,
-        stake=day.stake,
-        work=day.work,
-        market=day.market,
-        queued_at_ms=np.arange(n_ads),
-        due_at_ms=np.full(n_ads, 10 * DAY_MS),
-    )
-    return waiting, Judges(error=day.error[:, 0], pace=day.pace[:, 0], price=price, is_eligible=is_eligible)
+def _live_gains(
+    day: DayArrays, price: np.ndarray, is_eligible: np.ndarray, terms: PullTerms
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gain (−inf in other markets) and minutes of every ad with moderator 0, market by market."""
+    gain, minutes = np.full(len(day.value), -np.inf), np.ones(len(day.value))
+    for market in np.flatnonzero(is_eligible[0]):
+        rows = np.flatnonzero(day.market == market)
+        who = np.flatnonzero(is_eligible[:, market])
+        ads = WaitingAds(day.value[rows], day.stake[rows], day.work[rows])
+        found = alternatives(ads, Judges(day.error[who, 0], day.pace[who, 0], price[who]))
+        asker = Asker(day.error[0, 0], day.pace[0, 0], price[0], position=0)
+        gain[rows], minutes[rows] = gains(ads, found, asker, terms), minutes_of(asker, ads.work)
+    return gain, minutes
 
 
 @settings(max_examples=60, deadline=None)
@@ -71,10 +85,10 @@ def test_the_first_moderator_of_a_simulated_day_gets_the_ad_that_the_live_index_
     seed: int, n_ads: int, n_moderators: int, n_markets: int, unserved: float, hold: float
 ) -> None:
     day, price, is_eligible = _day(seed, n_ads, n_moderators, n_markets)
-    waiting, judges = _as_live(day, price, is_eligible)
-    terms = PullTerms(PATIENCE, HORIZON, unserved, hold)
-    gain = gains(waiting, judges, terms)
-    chosen = order(waiting, judges, terms, now_ms=0)
+    gain, minutes = _live_gains(day, price, is_eligible, PullTerms(PATIENCE, HORIZON, unserved, hold))
+    mine = np.flatnonzero(np.isfinite(gain))
+    never = np.full(len(mine), 10 * DAY_MS)
+    chosen = mine[best_first(gain[mine], minutes[mine], mine, never, now_ms=0, most=n_ads)]
 
     schedule = run_priced_pull(day, price[:, None], HORIZON, PATIENCE, unserved, 1, hold)
     simulated = np.flatnonzero((schedule.moderator == 0) & (schedule.committed == 0))
@@ -87,24 +101,43 @@ def test_the_first_moderator_of_a_simulated_day_gets_the_ad_that_the_live_index_
         assert not np.any(gain > 0)
 
 
-@given(seed=st.integers(0, 10**6), n_ads=st.integers(2, 25))
-@settings(max_examples=30, deadline=None)
-def test_late_ads_come_first_and_equal_ones_by_age(seed: int, n_ads: int) -> None:
-    day, price, _ = _day(seed, n_ads, 3, 1)
-    waiting, judges = _as_live(day, price, np.ones((3, 1), dtype=np.bool_))
-    rng = stream(seed, "due")
-    waiting = WaitingAds(
-        value=np.full(n_ads, 3.0),
-        stake=np.full(n_ads, 3.0),
-        work=np.full(n_ads, 1.0),
-        market=waiting.market,
-        queued_at_ms=rng.permutation(n_ads),
-        due_at_ms=rng.integers(0, 2, n_ads) * 10 * DAY_MS,
-    )
-    chosen = order(waiting, judges, PullTerms(PATIENCE, HORIZON, 1.0), now_ms=DAY_MS)
-    keys = [(waiting.due_at_ms[k] > 0, waiting.queued_at_ms[k]) for k in chosen]
+@given(seed=st.integers(0, 10**6), n_ads=st.integers(1, 40), n_judges=st.integers(0, 6))
+@settings(max_examples=60, deadline=None)
+def test_the_alternative_of_an_ad_is_the_cheapest_other_moderator(seed: int, n_ads: int, n_judges: int) -> None:
+    """Against a plain loop, with whoever asks left out."""
+    day, price, _ = _day(seed, n_ads, 6, 1)
+    ads = WaitingAds(day.value, day.stake, day.work)
+    judges = Judges(day.error[:n_judges, 0], day.pace[:n_judges, 0], price[:n_judges])
+    found = alternatives(ads, judges)
+    for ad in range(n_ads):
+        rate = day.value[ad] * WAIT_COST_PER_MINUTE
+        costs = [
+            day.stake[ad] * judges.error[j]
+            + (rate + judges.price[j]) * max(1, np.ceil(judges.pace[j] * day.work[ad] - 1e-9))
+            for j in range(n_judges)
+        ]
+        for asker in range(n_judges):
+            others = [cost for j, cost in enumerate(costs) if j != asker]
+            kept = found.second[ad] if found.best_is[ad] == asker else found.best[ad]
+            assert kept == pytest.approx(min(others, default=np.inf))
+        assert found.best[ad] == pytest.approx(min(costs, default=np.inf))
 
-    assert keys == sorted(keys)
+
+@given(seed=st.integers(0, 10**6), n_ads=st.integers(1, 60), most=st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_the_best_few_are_the_head_of_the_whole_ranking(seed: int, n_ads: int, most: int) -> None:
+    """Late ones first, then by gain, then by age; few different gains, so that ties are common."""
+    rng = stream(seed, "ranking")
+    gain = rng.integers(-2, 3, n_ads).astype(float)
+    minutes = rng.integers(1, 30, n_ads).astype(float)
+    queued = rng.permutation(n_ads)
+    due = rng.integers(0, 40, n_ads) * MINUTE_MS
+    now_ms = 5 * MINUTE_MS
+    key = [(now_ms + minutes[k] * MINUTE_MS <= due[k], -gain[k], queued[k]) for k in range(n_ads)]
+
+    assert (
+        list(best_first(gain, minutes, queued, due, now_ms, most)) == sorted(range(n_ads), key=key.__getitem__)[:most]
+    )
 
 
 @given(st.booleans(), st.booleans(), st.integers(0, 3), st.integers(0, 100))

@@ -19,19 +19,21 @@ from adyton.kernel.clock import ManualClock
 from adyton.kernel.errors import BadInputError, RefusedError
 from adyton.kernel.ids import BuyerId
 from adyton.review.queue import claiming, deciding, submission
-from adyton.review.queue.ad_store import list_ads, opinions_of
+from adyton.review.queue.ad_store import list_ads, opinions_of, skipped_round
 from adyton.review.queue.claiming import Claim
 from adyton.review.queue.clocks import MINUTE_MS, DeskRules
 from adyton.review.queue.desk import Desk, open_engine
 from adyton.review.queue.desk_views import verify_events
 from adyton.review.queue.export import export_approved
 from adyton.review.queue.golden import add_golden
+from adyton.review.queue.next_ad import Bar, bar
 from adyton.review.queue.people import put_person
 from adyton.review.queue.permissions import Role
 from adyton.review.queue.policy_book import put_policy
 from adyton.review.queue.records import AdFile, Finding, Judgement, Person, PersonId, Submission
 from adyton.review.queue.schema import migrate
-from adyton.review.queue.states import ReviewState, Verdict
+from adyton.review.queue.states import QueueReason, ReviewState, Verdict
+from adyton.review.queue.waiting_reader import refresh
 
 JUDGEMENTS = [
     Judgement(),
@@ -167,6 +169,31 @@ class Day:
             assert len(said) == len(set(said))
         running = {ad.ad_id for ad in files if ad.may_serve}
         assert {ad.ad_id for ad in export_approved(self.desk, None).ads} <= running
+        self.check_book(files)
+
+    def check_book(self, files: list[AdFile]) -> None:
+        """The book in memory says of each moderator what a slow look at every file says."""
+        for person in self.mods:
+            with self.desk.reading() as tx, tx.book.lock:
+                refresh(tx)
+                look = tx.book.look(person, tx.rules, tx.now_ms, exposure_left=3, most=10_000)
+                open_to, barred = set(), Counter[Bar]()
+                for ad in files:
+                    if ad.market not in person.markets or ad.golden_id is not None or not _waits(ad, tx.now_ms):
+                        continue
+                    judged = [one.round for one in opinions_of(tx, ad) if one.person_id == person.person_id]
+                    reason = bar(
+                        is_skipped=skipped_round(tx, ad.ad_id, person.person_id) == ad.round,
+                        has_judged=bool(judged) and (ad.reason is QueueReason.APPEAL or max(judged) == ad.round),
+                        severity=ad.severity,
+                        exposure_left=3,
+                    )
+                    if reason is None:
+                        open_to.add(ad.ad_id)
+                    else:
+                        barred[reason] += 1
+            assert set(look.ad_ids) == open_to
+            assert look.barred == barred
 
     def check_nothing_is_lost(self) -> None:
         """After the day the leads finish everything: each ad that came in has an end."""
@@ -193,6 +220,22 @@ class Day:
         left = [ad.state for ad in self.files() if ad.golden_id is None and ad.state is not ReviewState.DECIDED]
         assert left == []
         assert sum(ad.golden_id is None for ad in self.files()) == self.n_submitted
+
+
+def _waits(ad: AdFile, now_ms: int) -> bool:
+    """Whether somebody might be given the ad now, by the words of the states."""
+    if ad.expires_at_ms is not None and ad.expires_at_ms <= now_ms:
+        return False
+    is_lost = ad.claim_expires_at_ms is not None and ad.claim_expires_at_ms <= now_ms
+    match ad.state:
+        case ReviewState.QUEUED:
+            return True
+        case ReviewState.SECOND_REVIEW:
+            return ad.claim_holder is None or is_lost
+        case ReviewState.CLAIMED | ReviewState.HELD:
+            return is_lost
+        case _:
+            return False
 
 
 KINDS = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from adyton.kernel.ids import AdId
 from adyton.review.queue.desk import Tx
 from adyton.review.queue.errors import UnknownRecordError
 from adyton.review.queue.records import AdFile, Judgement, Opinion, PersonId
-from adyton.review.queue.states import QueueReason, ReviewState
+from adyton.review.queue.states import ReviewState
 from adyton.review.queue.tables import ads, events, exposures, opinions, skips
 
 _FIELDS = tuple(one.name for one in fields(AdFile))
@@ -80,73 +80,19 @@ def _is_waiting(now_ms: int) -> sa.ColumnElement[bool]:
     )
 
 
-@dataclass(frozen=True)
-class WaitingRow:
-    """What the pull index reads of one waiting ad; names as in `AdFile`."""
-
-    ad_id: AdId
-    market: str
-    revenue_micros: int
-    punish_num: int
-    work_milli: int
-    severity: int
-    queued_at_ms: int
-    due_at_ms: int
-    round: int
-    is_appeal: bool
-
-
-def waiting(tx: Tx, markets: Sequence[str]) -> list[WaitingRow]:
-    """The ads that wait in these markets as of this statement, locked by nobody or not."""
-    rows = tx.conn.execute(
-        sa.select(
-            ads.c.ad_id,
-            ads.c.market,
-            ads.c.revenue_micros,
-            ads.c.punish_num,
-            ads.c.work_milli,
-            ads.c.severity,
-            ads.c.queued_at_ms,
-            ads.c.due_at_ms,
-            ads.c.round,
-            ads.c.reason,
-        ).where(ads.c.market.in_(markets), _is_waiting(tx.now_ms))
-    )
-    return [_waiting_row(row) for row in rows]
-
-
-def _waiting_row(row: Any) -> WaitingRow:
-    return WaitingRow(
-        row.ad_id,
-        row.market,
-        row.revenue_micros,
-        row.punish_num,
-        row.work_milli,
-        row.severity,
-        row.queued_at_ms,
-        row.due_at_ms,
-        row.round,
-        is_appeal=row.reason is QueueReason.APPEAL,
-    )
-
-
 def lock_first(tx: Tx, ad_ids: Sequence[AdId], *, is_patient: bool) -> AdFile | None:
     """The first of `ad_ids` that still waits and that this transaction could lock.
 
     is_patient: wait for locks of others instead of passing over their ads.   None when there is none: each of them was
     taken, or (not patient) is locked by somebody who may yet give it back.
     """
-    for begin in range(0, len(ad_ids), _CHUNK):
-        chunk = ad_ids[begin : begin + _CHUNK]
-        position = sa.case({ad_id: k for k, ad_id in enumerate(chunk)}, value=ads.c.ad_id)
-        wanted = (
-            sa.select(ads)
-            .where(ads.c.ad_id.in_(chunk), _is_waiting(tx.now_ms))
-            .order_by(position)
-            .limit(1)
-            .with_for_update(skip_locked=not is_patient)
-        )
-        row = tx.conn.execute(wanted).one_or_none()
+    # The very best is free nearly always, and by its key alone the database finds it at once.
+    for begin, end in [(0, 1), *((k, k + _CHUNK) for k in range(1, len(ad_ids), _CHUNK))]:
+        chunk = ad_ids[begin:end]
+        wanted = sa.select(ads).where(ads.c.ad_id.in_(chunk), _is_waiting(tx.now_ms))
+        if len(chunk) > 1:
+            wanted = wanted.order_by(sa.case({ad_id: k for k, ad_id in enumerate(chunk)}, value=ads.c.ad_id))
+        row = tx.conn.execute(wanted.limit(1).with_for_update(skip_locked=not is_patient)).one_or_none()
         if row is not None:
             return _from_row(row)
     return None
@@ -210,28 +156,20 @@ def opinions_of(tx: Tx, ad: AdFile) -> tuple[Opinion, ...]:
     return tuple(Opinion(**row._mapping) for row in rows)
 
 
-def judged_rounds(tx: Tx, person_id: PersonId, ad_ids: Sequence[AdId] | None = None) -> dict[AdId, int]:
-    """The newest round in which the person judged each ad that is still open."""
-    wanted = (
-        sa.select(opinions.c.ad_id, sa.func.max(opinions.c.round))
-        .join(ads, ads.c.ad_id == opinions.c.ad_id)
-        .where(opinions.c.person_id == person_id, ads.c.state != ReviewState.DECIDED)
-        .group_by(opinions.c.ad_id)
-    )
-    if ad_ids is not None:
-        wanted = wanted.where(opinions.c.ad_id.in_(ad_ids))
-    return {AdId(row[0]): int(row[1]) for row in tx.conn.execute(wanted)}
+def judged_round(tx: Tx, ad_id: AdId, person_id: PersonId) -> int | None:
+    """The newest round in which the person gave an opinion on the ad."""
+    return _newest_round(tx, opinions, ad_id, person_id)
 
 
-def skipped_rounds(tx: Tx, person_id: PersonId) -> dict[AdId, int]:
-    """The newest round in which the person skipped each ad that is still open."""
-    wanted = (
-        sa.select(skips.c.ad_id, sa.func.max(skips.c.round))
-        .join(ads, ads.c.ad_id == skips.c.ad_id)
-        .where(skips.c.person_id == person_id, ads.c.state != ReviewState.DECIDED)
-        .group_by(skips.c.ad_id)
-    )
-    return {AdId(row[0]): int(row[1]) for row in tx.conn.execute(wanted)}
+def skipped_round(tx: Tx, ad_id: AdId, person_id: PersonId) -> int | None:
+    """The newest round in which the person skipped the ad."""
+    return _newest_round(tx, skips, ad_id, person_id)
+
+
+def _newest_round(tx: Tx, table: sa.Table, ad_id: AdId, person_id: PersonId) -> int | None:
+    newest = sa.select(sa.func.max(table.c.round)).where(table.c.ad_id == ad_id, table.c.person_id == person_id)
+    found: int | None = tx.conn.execute(newest).scalar_one()
+    return found
 
 
 def add_skip(tx: Tx, ad: AdFile, person_id: PersonId) -> None:

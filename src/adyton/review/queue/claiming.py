@@ -1,37 +1,36 @@
 """Giving ads to moderators: the next one by the pull index, an escalation by name, and taking back what is over.
 
-No two people hold one ad, since a claim locks its row; nobody is told "empty" while an eligible ad waits, since ads
-that another transaction has locked are waited for before "empty" is said (its owner may vanish and give it back).
+No two people hold one ad, since a claim locks its row; nobody is told "empty" while an eligible ad waits, since the
+book of waiting ads is brought up to date within the claim, and ads that another transaction has locked are waited for
+before "empty" is said (its owner may vanish and give it back).
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-import numpy as np
 import sqlalchemy as sa
 
 from adyton.kernel.chance import bernoulli
 from adyton.kernel.ids import AdId
-from adyton.review import estimators
 from adyton.review.queue import ad_store, golden, lifecycle
-from adyton.review.queue.ad_store import WaitingRow
 from adyton.review.queue.clocks import day_start_ms, is_claim_over
 from adyton.review.queue.desk import Desk, Tx
 from adyton.review.queue.errors import ClaimError, NotPermittedError, StoreUnavailableError
 from adyton.review.queue.event_log import append
-from adyton.review.queue.next_ad import Bar, Judges, PullTerms, WaitingAds, bar, order
-from adyton.review.queue.people import active_judges, find_person
+from adyton.review.queue.next_ad import Bar, bar
+from adyton.review.queue.people import find_person
 from adyton.review.queue.permissions import Action, Role, require
-from adyton.review.queue.quality import estimated_accuracy
-from adyton.review.queue.records import MILLION, AdFile, Person
-from adyton.review.queue.states import ReviewEvent, ReviewState, next_state
+from adyton.review.queue.records import AdFile, Person
+from adyton.review.queue.states import QueueReason, ReviewEvent, ReviewState, next_state
 from adyton.review.queue.tables import ads
-from adyton.review.tables import FloatArray, IntArray
+from adyton.review.queue.waiting_book import Look
+from adyton.review.queue.waiting_reader import refresh
 
 _MAX_LOOKS = 500
+_FEW = 64
+"""So many of the best ads are tried before all of them are ranked."""
 DISAGREEMENTS = "disagreement"
 """The escalation queue of ads on which two opinions differ; every lead serves it, but not for its own opinion."""
 
@@ -78,62 +77,38 @@ def claim_next(desk: Desk, actor: Person) -> Claim | NothingWaits:
 
 def _claim_best(tx: Tx, person: Person, exposure_left: int) -> Claim | NothingWaits:
     for _ in range(_MAX_LOOKS):
-        rows, barred = [], Counter[Bar]()
-        waiting = ad_store.waiting(tx, person.markets)
-        # After the look at what waits: an ad that came back through this person's own opinion is then seen as judged.
-        judged = ad_store.judged_rounds(tx, person.person_id)
-        skipped = ad_store.skipped_rounds(tx, person.person_id)
-        for row in waiting:
-            reason = bar(
-                is_skipped=skipped.get(row.ad_id) == row.round,
-                has_judged=row.ad_id in judged and (row.is_appeal or judged[row.ad_id] == row.round),
-                severity=row.severity,
-                exposure_left=exposure_left,
-            )
-            if reason is None:
-                rows.append(row)
-            else:
-                barred[reason] += 1
-        if not rows:
-            return NothingWaits(dict(barred), exposure_left)
-        ranked = [rows[k].ad_id for k in rank(tx, person, rows)]
-        ad = ad_store.lock_first(tx, ranked, is_patient=False)
+        for most in (_FEW, None):
+            look = _look(tx, person, exposure_left, most)
+            if not look.ad_ids:
+                return NothingWaits(look.barred, exposure_left)
+            ad = ad_store.lock_first(tx, look.ad_ids, is_patient=False)
+            if ad is not None or len(look.ad_ids) < _FEW:
+                break
         if ad is None:
             # All are locked by others at this moment: wait for the best one rather than say "empty", then look anew.
-            ad = ad_store.lock_first(tx, ranked[:1], is_patient=True)
-        if ad is not None and judged == ad_store.judged_rounds(tx, person.person_id):
+            ad = ad_store.lock_first(tx, look.ad_ids[:1], is_patient=True)
+        if ad is not None and _is_for(tx, ad, person, exposure_left):
             return _claim(tx, ad, person)
     raise StoreUnavailableError("too many claims at once", hint="try again")
 
 
-def rank(tx: Tx, person: Person, rows: list[WaitingRow]) -> IntArray:
-    """Positions in `rows`, best first for `person`, by the pull index."""
-    judges = [person, *(one for one in active_judges(tx) if one.person_id != person.person_id)]
-    accuracy = estimated_accuracy(tx, judges)
-    names = {name: k for k, name in enumerate(sorted({row.market for row in rows}))}
-    is_eligible = np.array([[name in judge.markets for name in names] for judge in judges], dtype=np.bool_)
-    revenue = _column([row.revenue_micros / MILLION for row in rows])
-    risk = estimators.risk(_column([row.punish_num for row in rows]))
-    waiting = WaitingAds(
-        value=estimators.value(revenue, risk),
-        stake=estimators.stake(revenue, risk, tx.rules.punishment),
-        work=_column([row.work_milli / 1000 for row in rows]),
-        market=np.array([names[row.market] for row in rows], dtype=np.int64),
-        queued_at_ms=np.array([row.queued_at_ms for row in rows], dtype=np.int64),
-        due_at_ms=np.array([row.due_at_ms for row in rows], dtype=np.int64),
-    )
-    known = Judges(
-        error=1 - _column(accuracy),
-        pace=_column([judge.pace_milli / 1000 for judge in judges]),
-        price=tx.rules.caution * _column([judge.price_micros / MILLION for judge in judges]),
-        is_eligible=is_eligible,
-    )
-    terms = PullTerms(tx.rules.patience_minutes, tx.rules.horizon_minutes, tx.rules.unserved_value, tx.rules.hold)
-    return order(waiting, known, terms, tx.now_ms)
+def _look(tx: Tx, person: Person, exposure_left: int, most: int | None) -> Look:
+    with tx.book.lock:
+        refresh(tx)
+        wanted = len(tx.book) if most is None else most
+        return tx.book.look(person, tx.rules, tx.now_ms, exposure_left=exposure_left, most=max(1, wanted))
 
 
-def _column(numbers: list[float] | list[int]) -> FloatArray:
-    return np.array(numbers, dtype=np.float64)
+def _is_for(tx: Tx, ad: AdFile, person: Person, exposure_left: int) -> bool:
+    """Whether the locked ad is for this person: it may have changed since the look at what waits."""
+    judged = ad_store.judged_round(tx, ad.ad_id, person.person_id)
+    reason = bar(
+        is_skipped=ad_store.skipped_round(tx, ad.ad_id, person.person_id) == ad.round,
+        has_judged=judged is not None and (ad.reason is QueueReason.APPEAL or judged == ad.round),
+        severity=ad.severity,
+        exposure_left=exposure_left,
+    )
+    return reason is None and ad.market in person.markets
 
 
 def left_of_budget(tx: Tx, person: Person) -> int:
@@ -175,7 +150,7 @@ def take_escalation(desk: Desk, actor: Person, ad_id: AdId) -> Claim:
         person = find_person(tx, actor.person_id, is_locked=True)
         ad = ad_store.find_ad(tx, ad_id, is_locked=True)
         check_may_take(ad, person)
-        if ad.assigned_queue == DISAGREEMENTS and ad.ad_id in ad_store.judged_rounds(tx, person.person_id, [ad.ad_id]):
+        if ad.assigned_queue == DISAGREEMENTS and ad_store.judged_round(tx, ad.ad_id, person.person_id) is not None:
             raise NotPermittedError("you gave one of the opinions that differ", hint="leave it to another lead")
         if ad.claim_holder == person.person_id:
             return _as_claim(ad, left_of_budget(tx, person))

@@ -30,7 +30,8 @@ class DeskRules:
     golden_one_in, second_one_in: one claim in so many is a golden item, one first decision in so many gets a second
     opinion, drawn by chance; 0 is never, 1 is always.   patience_minutes, horizon_minutes, unserved_value, hold,
     punishment: parameters of the pull index (`next_ad`).   caution: factor on the prices of moderators' time, since
-    others compete for it (values as tuned for the simulated `priced_pull`).   max_appeals: for each content version.
+    others compete for it (values as tuned for the simulated `priced_pull`).   refresh_minutes: age at which what is
+    known of the other moderators is read again; an ad is weighed against them.   max_appeals: for each content version.
     busy_seconds: how long a claim waits for the database before it says so.
     """
 
@@ -44,6 +45,7 @@ class DeskRules:
     unserved_value: float = 1.0
     hold: float = 0.5
     caution: float = 1.35
+    refresh_minutes: int = 15
     punishment: float = 2.0
     max_appeals: int = 3
     busy_seconds: float = 20.0
@@ -51,7 +53,10 @@ class DeskRules:
     def __post_init__(self) -> None:
         if min(self.claim_minutes, self.max_hold_minutes, self.horizon_minutes, *self.due_minutes.values()) < 1:
             raise QueueInputError("claims, holds, promises and the horizon last at least one minute")
-        if min(self.golden_one_in, self.second_one_in, self.patience_minutes, self.max_appeals) < 0:
+        if (
+            min(self.golden_one_in, self.second_one_in, self.patience_minutes, self.refresh_minutes, self.max_appeals)
+            < 0
+        ):
             raise QueueInputError("rates, patience and the number of appeals must not be negative")
         if min(self.unserved_value, self.punishment, self.hold, self.caution) < 0 or self.busy_seconds <= 0:
             raise QueueInputError("weights of the pull index must not be negative, busy_seconds is positive")

@@ -21,6 +21,7 @@ from adyton.kernel.chance import OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
 from adyton.review.queue.clocks import DeskRules
 from adyton.review.queue.errors import QueueInputError, StoreUnavailableError
+from adyton.review.queue.waiting_book import WaitingBook
 
 _READING = "adyton_reading"
 _HINT_URL = "sqlite:///queue.db or postgresql://USER@HOST/DATABASE"
@@ -28,12 +29,13 @@ _HINT_URL = "sqlite:///queue.db or postgresql://USER@HOST/DATABASE"
 
 @dataclass(frozen=True, eq=False)
 class Tx:
-    """One transaction. now_ms: the desk's time at its start, the same for everything in it."""
+    """One transaction. now_ms: the desk's time at its start, the same for everything in it.   book: the desk's."""
 
     conn: sa.Connection
     rules: DeskRules
     random: RandomSource
     now_ms: int
+    book: WaitingBook
 
     @property
     def is_postgres(self) -> bool:
@@ -52,6 +54,7 @@ class Desk:
     rules: DeskRules = field(default_factory=DeskRules)
     clock: Clock = field(default_factory=SystemClock)
     random: RandomSource = field(default_factory=OsRandom)
+    book: WaitingBook = field(default_factory=WaitingBook)
 
     @contextmanager
     def writing(self) -> Iterator[Tx]:
@@ -60,7 +63,7 @@ class Desk:
         Raises StoreUnavailableError when the database is missing, busy or does not answer.
         """
         with _database_errors(), self.engine.begin() as conn:
-            yield Tx(conn, self.rules, self.random, self.clock.now_ms())
+            yield Tx(conn, self.rules, self.random, self.clock.now_ms(), self.book)
 
     @contextmanager
     def reading(self) -> Iterator[Tx]:
@@ -70,7 +73,7 @@ class Desk:
             with conn.begin():
                 if conn.dialect.name == "postgresql":
                     conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-                yield Tx(conn, self.rules, self.random, self.clock.now_ms())
+                yield Tx(conn, self.rules, self.random, self.clock.now_ms(), self.book)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Which ad a moderator gets next: the priced pull index of spec/review §2.3 over arrays of waiting ads.
+"""Which ad a moderator gets next: the priced pull index of spec/review §2.3 over the ads that wait in one market.
 
 Gain of ad i with moderator j now = cost of i's best alternative − cost with j now, per minute of j's time. The
 alternative is the cheapest of not being reviewed within the horizon and of any other eligible moderator after
@@ -6,7 +6,7 @@ alternative is the cheapest of not being reviewed within the horizon and of any 
 and a test keeps the two equal. Differences, because a live queue never says "empty" while an eligible ad waits: an ad
 without gain is given as well when there is no better one, and ads past their promised time come first.
 
-Axes: A waiting ads, M moderators. Values are in one unit of revenue, times in minutes.
+Axes: A waiting ads, M moderators who judge their market. Values are in one unit of revenue, times in minutes.
 """
 
 from __future__ import annotations
@@ -21,35 +21,41 @@ from adyton.review.estimators import WAIT_COST_PER_MINUTE
 from adyton.review.queue.clocks import MINUTE_MS
 from adyton.review.tables import FloatArray, IntArray
 
+_BLOCK = 512
+"""Ads that are compared with all moderators at once: a block of costs stays in the processor's cache."""
+
 
 @dataclass(frozen=True, eq=False)
 class WaitingAds:
-    """value, stake, work: float64[A], as in `review.estimators`.   market: int64[A].   queued_at, due_at: int64[A]."""
+    """value, stake, work: float64[A], as in `review.estimators`."""
 
     value: FloatArray
     stake: FloatArray
     work: FloatArray
-    market: IntArray
-    queued_at_ms: IntArray
-    due_at_ms: IntArray
 
     def __post_init__(self) -> None:
-        lengths = {len(self.value), len(self.stake), len(self.work), len(self.market)}
-        if lengths != {len(self.queued_at_ms)} or lengths != {len(self.due_at_ms)}:
+        if not len(self.value) == len(self.stake) == len(self.work):
             raise InternalError("the columns of waiting ads differ in length")
 
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """error: float64[M] in [0, 1].   pace: float64[M], minutes per unit of work.   price: float64[M] per minute.
-
-    is_eligible: bool[M, K], whether the moderator judges the market. Row 0 is the one who asks.
-    """
+    """Moderators of one market. error: float64[M] in [0, 1].   pace: float64[M], minutes per unit of work.
+    price: float64[M] per minute."""
 
     error: FloatArray
     pace: FloatArray
     price: FloatArray
-    is_eligible: np.ndarray[tuple[int, int], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Asker:
+    """The moderator who asks; `error`, `pace`, `price` as in `Judges`.   position: row in `Judges`, −1 for none."""
+
+    error: float
+    pace: float
+    price: float
+    position: int
 
 
 @dataclass(frozen=True)
@@ -64,47 +70,75 @@ class PullTerms:
     hold: float = 1.0
 
 
-def gains(ads: WaitingAds, judges: Judges, terms: PullTerms) -> FloatArray:
-    """Gain per minute of each ad with the moderator of row 0, float64[A]; −inf where that moderator is not eligible."""
+@dataclass(frozen=True, eq=False)
+class Alternatives:
+    """For each ad the least cost over all moderators, without the wait before it. best, second: float64[A], infinite
+    where there is none.   best_is: int64[A], row in `Judges`, −1 for none."""
+
+    best: FloatArray
+    second: FloatArray
+    best_is: IntArray
+
+
+def alternatives(ads: WaitingAds, judges: Judges) -> Alternatives:
+    """The cheapest and the second cheapest moderator of each ad: whoever asks is never its own alternative."""
+    n_ads, n_judges = len(ads.value), len(judges.error)
+    found = Alternatives(np.full(n_ads, np.inf), np.full(n_ads, np.inf), np.full(n_ads, -1, dtype=np.int64))
+    for begin in range(0, n_ads if n_judges else 0, _BLOCK):
+        rows = slice(begin, begin + _BLOCK)
+        rate = ads.value[rows, None] * WAIT_COST_PER_MINUTE
+        cost = (rate + judges.price) * _whole_minutes(judges.pace * ads.work[rows, None])
+        cost += ads.stake[rows, None] * judges.error
+        cheapest = np.argmin(cost, axis=1)
+        every = np.arange(len(cheapest))
+        found.best_is[rows] = cheapest
+        found.best[rows] = cost[every, cheapest]
+        cost[every, cheapest] = np.inf
+        found.second[rows] = np.min(cost, axis=1)
+    return found
+
+
+def gains(ads: WaitingAds, found: Alternatives, asker: Asker, terms: PullTerms) -> FloatArray:
+    """Gain per minute of each ad with the moderator who asks, float64[A]."""
     rate = ads.value * WAIT_COST_PER_MINUTE
     unserved = rate * terms.horizon + terms.unserved_value * ads.value
-    minutes = _whole_minutes(judges.pace[0] * ads.work)
-    own = ads.stake * judges.error[0] + (rate + terms.hold * judges.price[0]) * minutes
-    other = np.full(len(rate), np.inf)
-    for market in np.unique(ads.market):
-        rows = np.flatnonzero(ads.market == market)
-        others = 1 + np.flatnonzero(judges.is_eligible[1:, market])
-        if len(others):
-            other[rows] = _cheapest(ads, judges, rows, others) + rate[rows] * terms.patience
-    gain = (np.minimum(other, unserved) - own) / minutes
-    return np.where(judges.is_eligible[0, ads.market], gain, -np.inf)
+    minutes = minutes_of(asker, ads.work)
+    own = ads.stake * asker.error + (rate + terms.hold * asker.price) * minutes
+    is_own = (found.best_is == asker.position) & (asker.position >= 0)
+    other = np.where(is_own, found.second, found.best) + rate * terms.patience
+    return np.asarray((np.minimum(other, unserved) - own) / minutes)
 
 
-def _cheapest(ads: WaitingAds, judges: Judges, rows: IntArray, others: IntArray) -> FloatArray:
-    """Least cost of each row's ad over the other moderators, without the wait before it."""
-    rate = ads.value[rows] * WAIT_COST_PER_MINUTE
-    best = np.full(len(rows), np.inf)
-    for other in others:
-        minutes = _whole_minutes(judges.pace[other] * ads.work[rows])
-        cost = ads.stake[rows] * judges.error[other] + (rate + judges.price[other]) * minutes
-        np.minimum(best, cost, out=best)
-    return best
+def minutes_of(asker: Asker, work: FloatArray) -> FloatArray:
+    """Whole minutes that the moderator who asks needs for each ad, float64[A]."""
+    return _whole_minutes(asker.pace * work)
 
 
 def _whole_minutes(minutes: FloatArray) -> FloatArray:
     return np.maximum(1.0, np.ceil(minutes - 1e-9))
 
 
-def order(ads: WaitingAds, judges: Judges, terms: PullTerms, now_ms: int) -> IntArray:
-    """Rows of the ads that the moderator of row 0 may get, best first: late ones, then by gain, then the oldest.
+def best_first(
+    gain: FloatArray, minutes: FloatArray, queued_at_ms: IntArray, due_at_ms: IntArray, now_ms: int, most: int
+) -> IntArray:
+    """At most `most` rows, best first: late ads, then by gain, then the oldest.
 
-    An ad is late when it cannot be finished by this moderator before `due_at_ms`.
+    An ad is late when this moderator cannot finish it before `due_at_ms`, given `minutes` for it.
     """
-    gain = gains(ads, judges, terms)
-    minutes = _whole_minutes(judges.pace[0] * ads.work)
-    is_on_time = now_ms + minutes * MINUTE_MS <= ads.due_at_ms
-    ranking = np.lexsort((ads.queued_at_ms, -gain, is_on_time))
-    return np.asarray(ranking[np.isfinite(gain[ranking])], dtype=np.int64)
+    is_on_time = now_ms + minutes * MINUTE_MS <= due_at_ms
+    chosen = _highest(np.flatnonzero(~is_on_time), gain, most)
+    if len(chosen) < most:
+        chosen = np.concatenate([chosen, _highest(np.flatnonzero(is_on_time), gain, most - len(chosen))])
+    ranking = np.lexsort((queued_at_ms[chosen], -gain[chosen], is_on_time[chosen]))
+    return np.asarray(chosen[ranking[:most]], dtype=np.int64)
+
+
+def _highest(rows: IntArray, gain: FloatArray, most: int) -> IntArray:
+    """The rows with the `most` highest gains, more of them where the last ones are equal; in no order."""
+    if len(rows) <= most:
+        return rows
+    least = np.partition(gain[rows], -most)[-most]
+    return np.asarray(rows[gain[rows] >= least])
 
 
 class Bar(Enum):

@@ -16,6 +16,9 @@ from adyton.review.queue.records import Person, PersonId, check_number
 from adyton.review.queue.tables import people, tokens
 
 TOKEN_PREFIX = "adq_"  # noqa: S105 - a prefix by which leak scanners find tokens
+ADD, CHANGE, PRICE = "add person", "change person", "price moderators"
+PEOPLE_EVENTS = frozenset({ADD, CHANGE, PRICE})
+"""The events after which what is known of those who judge may be different."""
 _FIELDS = tuple(one.name for one in fields(Person))
 
 
@@ -61,7 +64,7 @@ def put_person(desk: Desk, actor: Person | None, person: Person) -> Person:
             tx.conn.execute(sa.update(people).where(same).values(values))
         append(
             tx,
-            "change person" if is_known else "add person",
+            CHANGE if is_known else ADD,
             None if actor is None else actor.person_id,
             details=_person_details(person),
         )
