@@ -3,7 +3,8 @@
     seller/   SNAPSHOT_… render URL -> {"approved": true}, the seller's scripts
     BUYER/    SNAPSHOT_… ad id -> {attributes, embedding}, models/, scripts with their configuration, egress schema
 
-An ad without a vector in the buyer's model cannot be scored, so it is not published.
+An ad without a vector in the buyer's model cannot be scored, so it is not published; nor is one that review limited to
+some placements or ages, since no process of the auction knows either.
 """
 
 from __future__ import annotations
@@ -88,7 +89,7 @@ def publish_buyer(
     """Write everything that one buyer's process loads into `folder`."""
     folder.mkdir(parents=True)
     vectors = _vectors(model.ad_vectors_parquet, ("to_user", "to_context"))
-    known = {ad.ad_id: ad for ad in ads if ad.creative_id in vectors}
+    known = {ad.ad_id: ad for ad in ads if ad.creative_id in vectors and not ad.has_limits}
     (folder / "ads").mkdir()
     write_snapshot(
         folder / "ads" / SNAPSHOT,
@@ -142,7 +143,8 @@ def publish_seller(folder: Path, ads: Sequence[ApprovedAd], at_ms: int) -> None:
     """Write the seller's lookup of approved render URLs and its scripts."""
     (folder / "lookup").mkdir(parents=True)
     write_snapshot(
-        folder / "lookup" / SNAPSHOT, (string_record(ad.render_url, '{"approved":true}', at_ms) for ad in ads)
+        folder / "lookup" / SNAPSHOT,
+        (string_record(ad.render_url, '{"approved":true}', at_ms) for ad in ads if not ad.has_limits),
     )
     (folder / "seller.js").write_text(published_script("seller.js", {}))
 

@@ -16,7 +16,8 @@ class ApprovedAd:
 
     creative_id: the item id under which the clean room's model knows the ad.   countries: where it may run.
     value_per_click_micros: what a click is worth to the advertiser, in micros of `currency`.
-    decided_at_ms, decision_hash: when review decided, and the audit link that proves it.
+    decided_at_ms, decision_hash: when review decided, and the audit link that proves it.   not_in_placements, min_age:
+    where else and to whom it may not be shown; whoever cannot keep these limits must not run the ad (`has_limits`).
     """
 
     ad_id: AdId
@@ -29,12 +30,21 @@ class ApprovedAd:
     currency: str
     decided_at_ms: int
     decision_hash: str
+    not_in_placements: tuple[str, ...] = ()
+    min_age: int | None = None
 
     def __post_init__(self) -> None:
+        if self.min_age is not None and not 1 <= self.min_age <= 99:
+            raise BadInputError("an age limit lies between 1 and 99", where=str(self.ad_id))
         if not self.render_url.startswith("https://"):
             raise BadInputError("render URL must use https", where=str(self.ad_id))
         if self.value_per_click_micros < 0:
             raise BadInputError("value per click must not be negative", where=str(self.ad_id))
+
+    @property
+    def has_limits(self) -> bool:
+        """Whether there is a limit besides `countries`."""
+        return bool(self.not_in_placements) or self.min_age is not None
 
 
 @dataclass(frozen=True)
