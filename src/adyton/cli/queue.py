@@ -142,14 +142,20 @@ def policy(url: str, label: str, title: str, text: Path | None, worst: str) -> N
 
 @queue.command()
 @_database
-def export(url: str) -> None:
+@click.option(
+    "--keeps",
+    multiple=True,
+    type=click.Choice(("placement", "age")),
+    help="A kind of limit that is kept where the ads go; without it ads with such a limit are kept back.",
+)
+def export(url: str, keeps: tuple[str, ...]) -> None:
     """Print the approved ads, one JSON object a line."""
-    from adyton.review.queue.export import export_approved
+    from adyton.review.queue.export import Limit, export_approved
 
-    found = export_approved(_open(url), None)
+    found = export_approved(_open(url), None, frozenset(map(Limit, keeps)))
     for ad in found.ads:
         click.echo(json.dumps(asdict(ad), ensure_ascii=False))
-    _tell(f"{len(found.ads)} ads; {found.n_kept_back} kept back, their limits have no place in the record")
+    _tell(f"{len(found.ads)} ads; {found.n_kept_back} kept back, their limits would not be kept")
 
 
 @queue.command()

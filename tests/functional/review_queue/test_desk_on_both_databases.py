@@ -30,7 +30,7 @@ from adyton.review.queue.errors import (
     TransitionError,
     UnknownRecordError,
 )
-from adyton.review.queue.export import approved_ad, export_approved
+from adyton.review.queue.export import Limit, approved_ad, export_approved
 from adyton.review.queue.golden import add_golden
 from adyton.review.queue.next_ad import Bar
 from adyton.review.queue.people import issue_token, person_of_token, put_person, revoke_tokens
@@ -99,16 +99,30 @@ def test_a_rejected_ad_does_not_leave_and_the_worst_finding_wins(floor: Any, rej
         approved_ad(floor.file(ad))
 
 
-def test_a_country_limit_narrows_the_record_and_an_age_limit_keeps_it_back(floor: Any, limited: Judgement) -> None:
+def test_limits_go_into_the_record_for_those_who_keep_them_and_keep_the_ad_back_otherwise(
+    floor: Any, limited: Judgement
+) -> None:
     mod = floor.person("mod")
     floor.ad("one")
     floor.decided(mod, limited)
     floor.ad("two")
-    floor.decided(mod, Judgement((Finding("alcohol", 1, Verdict.LIMITED, "beer", min_age=18),)))
-    export = export_approved(floor.desk, None)
+    floor.decided(
+        mod,
+        Judgement(
+            (
+                Finding("alcohol", 1, Verdict.LIMITED, "beer", min_age=18, not_in_placements=("stories", "feed")),
+                Finding("weapons", 1, Verdict.LIMITED, "a sword", min_age=21, not_in_placements=("feed",)),
+            )
+        ),
+    )
+    nobody = export_approved(floor.desk, None)
+    half = export_approved(floor.desk, None, {Limit.AGE})
+    both = export_approved(floor.desk, None, {Limit.AGE, Limit.PLACEMENT})
+    (strict,) = [ad for ad in both.ads if ad.has_limits]
 
-    assert [ad.countries for ad in export.ads] == [("US",)]
-    assert export.n_kept_back == 1
+    assert [ad.countries for ad in nobody.ads] == [("US",)]
+    assert (nobody.n_kept_back, half.n_kept_back, both.n_kept_back) == (1, 1, 0)
+    assert (strict.min_age, strict.not_in_placements) == (21, ("feed", "stories"))
 
 
 def test_claiming_twice_gives_the_same_ad_and_token(floor: Any) -> None:

@@ -67,7 +67,7 @@ def test_data_goes_to_stdout_and_everything_else_to_stderr(tmp_path: Path) -> No
     exported = _run(tmp_path, "export")
     swept = _run(tmp_path, "sweep")
 
-    assert exported == ("", "0 ads; 0 kept back, their limits have no place in the record\n")
+    assert exported == ("", "0 ads; 0 kept back, their limits would not be kept\n")
     assert swept == ("", "0 claims taken back, 0 ads ended\n")
 
 

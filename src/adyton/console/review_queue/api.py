@@ -29,13 +29,14 @@ from adyton.kernel.ids import AdId, BuyerId
 from adyton.review.queue import claiming, deciding, desk_views, golden, people, policy_book, quality, submission
 from adyton.review.queue.claiming import Claim, NothingWaits
 from adyton.review.queue.desk import Desk
-from adyton.review.queue.export import export_approved
+from adyton.review.queue.export import Limit, export_approved
 from adyton.review.queue.records import MAX_INTEGER, Person, PersonId
 from adyton.review.queue.states import ReviewState, Verdict
 
 _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (401, 403, 404, 409, 422, 503)}
 router = APIRouter(prefix="/api", dependencies=[Depends(signed_in)], responses=_ERRORS)
 Json = dict[str, Any]
+_NO_LIMITS: list[Limit] = []
 AdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$", max_length=64)]
 
 
@@ -234,9 +235,9 @@ def quality_over_time(actor: Actor, desk: TheDesk, only_own: bool = False) -> Js
 
 
 @router.get("/approved")
-def approved(actor: Actor, desk: TheDesk) -> Json:
-    """Every ad that may run now, as the auction takes it."""
-    export = export_approved(desk, actor)
+def approved(actor: Actor, desk: TheDesk, keeps: Annotated[list[Limit], Query(max_length=10)] = _NO_LIMITS) -> Json:
+    """Every ad that may run now, as the auction takes it; those with a limit of a kind that it `keeps` as well."""
+    export = export_approved(desk, actor, frozenset(keeps))
     return {"ads": [asdict(one) for one in export.ads], "n_kept_back": export.n_kept_back}
 
 
