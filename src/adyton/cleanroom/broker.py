@@ -36,6 +36,7 @@ from adyton.cleanroom.attestation.expected import Expected
 from adyton.cleanroom.attestation.verify import require, verify
 from adyton.cleanroom.broker_store import BrokerStore, NonceUse
 from adyton.cleanroom.key_wrap import unwrap_key, wrap_info, wrap_key
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.audit import AuditEntry
 from adyton.kernel.canonical import Json
 from adyton.kernel.chance import OsRandom, RandomSource
@@ -94,8 +95,9 @@ class ReleaseTerms:
 
 ActiveContracts = Callable[[ContractHash], ContractTerms | None]
 """The terms of an active contract; None if it is unknown, unsigned, suspended or revoked at this moment."""
-DataKeys = Callable[[DatasetId], bytes | None]
-"""The 32-byte data key that an owner keeps under a name (`ContractTerms.key_names`); None if there is none."""
+DataKeys = Callable[[DatasetId], SecretBytes | None]
+"""The 32-byte data key that an owner keeps under a name (`ContractTerms.key_names`), which the broker wipes after use;
+None if there is none."""
 
 
 @dataclass(frozen=True)
@@ -230,9 +232,13 @@ class KeyBroker:
             allow_dev=terms.allow_dev,
             certificates=(*self._reference.certificates, *request.certificates),
         )
-        verdict = require(verify(request.platform, request.evidence, expected=expected))
+        with data_key:
+            verdict = require(verify(request.platform, request.evidence, expected=expected))
+            return verdict, self._wrapped(data_key, request)
+
+    def _wrapped(self, data_key: SecretBytes, request: KeyRequest) -> bytes:
         try:
-            return verdict, wrap_key(data_key, request.public_key, _grant_info(request))
+            return wrap_key(data_key.data, request.public_key, _grant_info(request))
         except ValueError as error:
             raise KeyRequestError("the attested X25519 key cannot be used", where="public_key") from error
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,7 +37,8 @@ from adyton.cleanroom.receipt import Receipt
 from adyton.cleanroom.receipt_writer import RunFacts, SealedOutput, write_receipt
 from adyton.cleanroom.reservations import reserve
 from adyton.cleanroom.sealed_box import seal_box
-from adyton.cleanroom.sealed_table import load_manifest, open_table
+from adyton.cleanroom.sealed_table import Manifest, load_manifest, open_table
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.cleanroom.signed_contract import SignedContract
 from adyton.cleanroom.table_columns import table_schema
 from adyton.cleanroom.workload import MadeOutput, Workload, needed_columns
@@ -121,18 +123,13 @@ class Enclave:
     def _open(
         self, terms: Sequence[DatasetTerms], keys: EnclaveKeys, needed: Mapping[DatasetId, tuple[str, ...]] | None
     ) -> tuple[list[PartyTable], list[KeyGrant]]:
-        opened, grants = [], []
-        for one in terms:
-            files = self._checked_files(one)
-            manifest = load_manifest(files.manifest)
-            dek, grant = fetch_key(one, self.signed.contract, self.brokers, keys, self.maker, self.clock)
-            opened.append((files.sealed, manifest, dek))
-            grants.append(grant)
+        opened: list[tuple[Path, Manifest, SecretBytes]] = []
+        grants: list[KeyGrant] = []
 
         def read(index: int) -> PartyTable:
             sealed, manifest, dek = opened[index]
             one = terms[index]
-            table = open_table(sealed, manifest, dek).read(needed[one.dataset_id] if needed else None)
+            table = open_table(sealed, manifest, dek.data).read(needed[one.dataset_id] if needed else None)
             if needed is not None:
                 # Ids are only hashed and scanned from here on: as codes, each distinct one is there once.
                 place = table.column_names.index(one.join_column)
@@ -140,9 +137,19 @@ class Enclave:
                 table = table.set_column(place, one.join_column, ids)
             return PartyTable(one.dataset_id, short_name(one, terms), table, table_schema(one.columns))
 
-        # Decoding a column of ids is one thread's work, so tables are decoded side by side.
-        with ThreadPoolExecutor(self.threads) as pool:
-            return list(pool.map(read, range(len(terms)))), grants
+        # Keys are wiped when the tables are read, and when one of the brokers refuses.
+        with ExitStack() as secrets:
+            for one in terms:
+                files = self._checked_files(one)
+                manifest = load_manifest(files.manifest)
+                dek, grant = fetch_key(one, self.signed.contract, self.brokers, keys, self.maker, self.clock)
+                secrets.enter_context(dek)
+                opened.append((files.sealed, manifest, dek))
+                grants.append(grant)
+            keys.forget_receiving()
+            # Decoding a column of ids is one thread's work, so tables are decoded side by side.
+            with ThreadPoolExecutor(self.threads) as pool:
+                return list(pool.map(read, range(len(terms)))), grants
 
     def _checked_files(self, terms: DatasetTerms) -> SealedInput:
         """The files of a dataset whose manifest says what the contract says. Raises SealBrokenError."""

@@ -4,10 +4,13 @@ Each measure is tried, and the receipt says which held: a container or an old ke
 one-way for this process and its threads, so they run first, while there is one thread.
 
     no-new-privileges   set-uid programs give nothing (prctl)
-    no-core-dump        a crash writes no memory to a disk (RLIMIT_CORE, PR_SET_DUMPABLE)
+    no-core-dump        a crash writes no memory to a disk, and no other process of this user reads it (RLIMIT_CORE,
+                        PR_SET_DUMPABLE)
+    no-swap             the machine has no swap space that memory could be written to (looked up, not set)
     network-namespace   no interface at all; UNIX sockets by path still reach the brokers (unshare)
     landlock-files      no file can be written but below the ledger's folder (Landlock)
     landlock-network    TCP connections to the brokers' ports only (Landlock, ABI 4)
+    seccomp             no new program or process, and a list of other system calls (`syscall_filter`)
 
 None of this stops the machine's administrator.
 """
@@ -22,6 +25,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adyton.cleanroom.private_memory import FOLDER, mount_private_memory, raise_loopback
+from adyton.cleanroom.syscall_filter import load_filter
 from adyton.kernel.canonical import Json
 
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
@@ -60,23 +65,37 @@ class _Ruleset(ctypes.Structure):
     _fields_ = (("handled_access_fs", ctypes.c_uint64), ("handled_access_net", ctypes.c_uint64))
 
 
-def shut_in(writable: Sequence[Path], broker_ports: Sequence[int]) -> tuple[Measure, ...]:
+def shut_in(
+    writable: Sequence[Path], broker_ports: Sequence[int], *, java_mb: int | None = None
+) -> tuple[Measure, ...]:
     """Shut this process in; call once, early.
 
     writable: folders below which files may be written.   broker_ports: TCP ports of brokers, empty if all brokers are
-    on UNIX sockets; then there is no network at all.
+    on UNIX sockets; then there is no network at all.   java_mb: if a Java process is to run beside this one, how much
+    private memory it may use as files; the filter of system calls is left out then, and the result says so.
     """
     if sys.platform != "linux":
         return (Measure("linux", False, f"{sys.platform} offers none of the measures used here"),)
-    steps: list[tuple[str, Callable[[], str]]] = [
+    steps: list[tuple[str, Callable[[], str]]] = []
+    if java_mb is not None:
+        steps.append(("private-memory", lambda: mount_private_memory(java_mb)))
+        writable = [*writable, FOLDER]
+    steps += [
         ("no-new-privileges", _no_new_privileges),
-        ("no-core-dump", _no_core_dump),
+        ("no-core-dump", no_core_dump),
+        ("no-swap", _no_swap),
     ]
     if not broker_ports:
         steps.append(("network-namespace", _no_network))
+    if java_mb is not None:
+        steps.append(("loopback", raise_loopback))
     steps.append(("landlock-files", lambda: _landlock_files(writable)))
     if broker_ports:
         steps.append(("landlock-network", lambda: _landlock_network(broker_ports)))
+    if java_mb is not None:
+        steps += [("seccomp", _java_is_a_process), ("engine-measured", _java_is_not_measured)]
+    else:
+        steps.append(("seccomp", lambda: load_filter(has_tcp=bool(broker_ports))))
     return tuple(_attempt(name, step) for name, step in steps)
 
 
@@ -84,7 +103,7 @@ def _attempt(name: str, step: Callable[[], str]) -> Measure:
     try:
         return Measure(name, True, step())
     except OSError as error:
-        return Measure(name, False, f"the kernel says: {error.strerror or error}")
+        return Measure(name, False, str(error.strerror or error))
 
 
 def _no_new_privileges() -> str:
@@ -92,10 +111,26 @@ def _no_new_privileges() -> str:
     return "set"
 
 
-def _no_core_dump() -> str:
+def no_core_dump() -> str:
+    """Keep this process's memory out of core files and from other processes. Raises OSError if the kernel refuses."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _call("prctl", _PR_SET_DUMPABLE, 0, 0, 0, 0)
     return "no core file, not readable by other processes of this user"
+
+
+def _java_is_a_process() -> str:
+    raise OSError(0, "not loaded: Spark starts a Java process and listens on loopback")
+
+
+def _java_is_not_measured() -> str:
+    raise OSError(0, "Spark's Java code, and Java itself, are outside the measurement")
+
+
+def _no_swap() -> str:
+    devices = Path("/proc/swaps").read_text().splitlines()[1:]
+    if devices:
+        raise OSError(0, f"memory may be written to {len(devices)} swap devices; only keys are kept from them")
+    return "the machine has no swap space"
 
 
 def _no_network() -> str:

@@ -9,13 +9,15 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
-from adyton.cleanroom.attestation import dev_sim
+from adyton.cleanroom.attestation import dev_sim, dev_tpm
 from adyton.cleanroom.attestation.binding import binding_hash
 from adyton.cleanroom.attestation.checks import Platform
+from adyton.cleanroom.attestation.tpm_wire import TpmWire
 from adyton.cleanroom.broker import KeyGrant, KeyRequest, unwrap_grant
 from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.errors import EnclaveUnavailableError
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.clock import Clock
 
@@ -27,8 +29,8 @@ class EvidenceMaker(Protocol):
     def platform(self) -> Platform: ...
 
     @property
-    def measurement(self) -> bytes:
-        """The code measurement that evidence will carry."""
+    def trust_anchors(self) -> tuple[bytes, ...]:
+        """What the enclave's own look at its evidence may trust; a broker has its own list."""
         ...
 
     def evidence(self, binding: bytes, at_ms: int) -> bytes: ...
@@ -40,17 +42,34 @@ class DevelopmentEvidence:
 
     measurement: bytes
     platform: Platform = Platform.DEV_SIM
+    trust_anchors: tuple[bytes, ...] = ()
 
     def evidence(self, binding: bytes, at_ms: int) -> bytes:
         return dev_sim.make_evidence(self.measurement, binding, at_ms)
+
+
+@dataclass(frozen=True)
+class SoftwareTpmEvidence:
+    """DEVELOPMENT evidence: quotes of a software TPM that the code was measured into before this process began."""
+
+    tpm: TpmWire
+    platform: Platform = Platform.DEV_TPM
+
+    @property
+    def trust_anchors(self) -> tuple[bytes, ...]:
+        return (self.tpm.attestation_key(),)
+
+    def evidence(self, binding: bytes, at_ms: int) -> bytes:  # noqa: ARG002  a TPM signs no time of ours
+        return dev_tpm.make_evidence(self.tpm, binding)
 
 
 class EnclaveKeys:
     """Keys that live as long as the process: one to receive data keys, one to sign receipt and boxes."""
 
     def __init__(self, random: RandomSource) -> None:
-        self.receiving = X25519PrivateKey.from_private_bytes(random.token(32))
-        self._signing = Ed25519PrivateKey.from_private_bytes(random.token(32))
+        with SecretBytes(random.token(32)) as receiving, SecretBytes(random.token(32)) as signing:
+            self.receiving = X25519PrivateKey.from_private_bytes(receiving.data)
+            self._signing = Ed25519PrivateKey.from_private_bytes(signing.data)
 
     @property
     def receiving_public(self) -> bytes:
@@ -63,6 +82,10 @@ class EnclaveKeys:
     def sign(self, message: bytes) -> bytes:
         return self._signing.sign(message)
 
+    def forget_receiving(self) -> None:
+        """Free the receiving key, which OpenSSL zeroes: no grant can be opened from here on."""
+        del self.receiving
+
 
 def fetch_key(
     terms: DatasetTerms,
@@ -71,8 +94,8 @@ def fetch_key(
     keys: EnclaveKeys,
     maker: EvidenceMaker,
     clock: Clock,
-) -> tuple[bytes, KeyGrant]:
-    """The data key of one table, and its owner's grant.
+) -> tuple[SecretBytes, KeyGrant]:
+    """The data key of one table, to be wiped by the caller, and its owner's grant.
 
     brokers: address of each owner's broker.   Raises EnclaveUnavailableError if an owner has none, and what the broker
     raises when it refuses.
@@ -94,4 +117,4 @@ def fetch_key(
             )
         )
     dek = unwrap_grant(keys.receiving, grant, dataset_id=terms.dataset_id, contract_hash=contract.hash, nonce=nonce)
-    return dek, grant
+    return SecretBytes(dek), grant

@@ -9,6 +9,7 @@ from adyton.cleanroom.contract_states import ContractState
 from adyton.cleanroom.errors import ContractSignatureError, ContractStateError
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.sealed_table import Manifest, owner_dek
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.cleanroom.signed_contract import SignedContract
 from adyton.kernel.clock import Clock
 from adyton.kernel.ids import ContractHash, PartyName
@@ -47,9 +48,9 @@ def data_keys(manifests: Sequence[Manifest], owner: Party) -> DataKeys:
     """
     by_name = {key_name(m.dataset_id, m.version, m.ciphertext_sha256): m for m in manifests}
 
-    def find(name: str) -> bytes | None:
+    def find(name: str) -> SecretBytes | None:
         manifest = by_name.get(name)
-        return owner_dek(manifest, owner) if manifest is not None else None
+        return SecretBytes(owner_dek(manifest, owner)) if manifest is not None else None
 
     return find
 

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from adyton.cleanroom.errors import KeyFileError, WrongPassphraseError
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.chance import OsRandom, RandomSource
 from adyton.kernel.errors import BadInputError
@@ -117,11 +118,12 @@ class Party:
     def create(cls, name: str, random: RandomSource | None = None) -> Party:
         """A party with fresh keys."""
         source = random or OsRandom()
-        return cls(
-            party_name(name),
-            Ed25519PrivateKey.from_private_bytes(source.token(32)),
-            X25519PrivateKey.from_private_bytes(source.token(32)),
-        )
+        with SecretBytes(source.token(32)) as signing, SecretBytes(source.token(32)) as receiving:
+            return cls(
+                party_name(name),
+                Ed25519PrivateKey.from_private_bytes(signing.data),
+                X25519PrivateKey.from_private_bytes(receiving.data),
+            )
 
     @property
     def name(self) -> PartyName:
@@ -131,9 +133,13 @@ class Party:
         """A 64-byte Ed25519 signature. `message` starts with a domain, so that no signature serves twice."""
         return self._signing.sign(message)
 
-    def secret_bytes(self) -> bytes:
-        """Signing seed and receiving key, 64 bytes: for `save_party` only."""
-        return self._signing.private_bytes_raw() + self.receiving_private.private_bytes_raw()
+    def secret_bytes(self) -> SecretBytes:
+        """Signing seed and receiving key, 64 bytes: for `save_party` only, which wipes them."""
+        with (
+            SecretBytes(self._signing.private_bytes_raw()) as signing,
+            SecretBytes(self.receiving_private.private_bytes_raw()) as receiving,
+        ):
+            return SecretBytes(signing.data + receiving.data)
 
     def __repr__(self) -> str:
         return f"Party({self.name!r})"
@@ -162,9 +168,8 @@ def save_party(
     source = random or OsRandom()
     salt, nonce = source.token(16), source.token(12)
     public = party.identity.as_json()
-    ciphertext = AESGCM(_key_from(passphrase, salt, scrypt_n)).encrypt(
-        nonce, party.secret_bytes(), canonical_bytes(public)
-    )
+    with SecretBytes(_key_from(passphrase, salt, scrypt_n)) as key, party.secret_bytes() as secret:
+        ciphertext = AESGCM(key.data).encrypt(nonce, secret.data, canonical_bytes(public))
     record = {
         "format": KEY_FORMAT,
         "public": public,
@@ -207,16 +212,16 @@ def load_party(path: Path, passphrase: bytes) -> Party:
             raise
         raise KeyFileError("this is no key file", where=path.name) from error
     try:
-        secret = AESGCM(_key_from(passphrase, salt, scrypt_n)).decrypt(
-            nonce, ciphertext, canonical_bytes(identity.as_json())
-        )
+        with SecretBytes(_key_from(passphrase, salt, scrypt_n)) as key:
+            plain = AESGCM(key.data).decrypt(nonce, ciphertext, canonical_bytes(identity.as_json()))
     except (InvalidTag, ValueError):
         raise WrongPassphraseError("the key file does not open with this passphrase", where=path.name) from None
-    party = Party(
-        identity.name,
-        Ed25519PrivateKey.from_private_bytes(secret[:32]),
-        X25519PrivateKey.from_private_bytes(secret[32:]),
-    )
+    with SecretBytes(plain), SecretBytes(plain[:32]) as signing, SecretBytes(plain[32:]) as receiving:
+        party = Party(
+            identity.name,
+            Ed25519PrivateKey.from_private_bytes(signing.data),
+            X25519PrivateKey.from_private_bytes(receiving.data),
+        )
     if party.identity != identity:
         raise KeyFileError("the keys are not those of the public record", where=path.name)
     return party

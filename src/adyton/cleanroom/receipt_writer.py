@@ -62,6 +62,7 @@ def write_receipt(facts: RunFacts, keys: EnclaveKeys, maker: EvidenceMaker) -> R
         binding=binding,
         allowed_measurements=rule.measurements,
         allow_dev=rule.allow_dev,
+        trust_anchors=maker.trust_anchors,
     )
     verdict = require(verify(maker.platform, evidence, expected=expected))
     body: dict[str, Json] = {

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from adyton.cleanroom.errors import SealBrokenError
 from adyton.cleanroom.key_wrap import KEY_BYTES, unwrap_key, wrap_info, wrap_key
 from adyton.cleanroom.party import Party, PartyIdentity, signature_holds
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.chance import OsRandom, RandomSource
 
@@ -70,7 +71,7 @@ def seal_box(
     random: RandomSource | None = None,
 ) -> bytes:
     """`plaintext` sealed to `recipient`."""
-    key = (random or OsRandom()).token(KEY_BYTES)
+    key = SecretBytes((random or OsRandom()).token(KEY_BYTES))
     info = _info(name, str(recipient.name), context)
     header = canonical_bytes(
         {
@@ -79,17 +80,20 @@ def seal_box(
             "context": dict(context),
             "chunk_bytes": CHUNK_BYTES,
             "plaintext_bytes": len(plaintext),
-            "wrapped_key": base64.b64encode(wrap_key(key, recipient.receiving_public, info)).decode(),
+            "wrapped_key": base64.b64encode(wrap_key(key.data, recipient.receiving_public, info)).decode(),
             "sender_public": signer.signing_public.hex(),
         }
     )
     signature = signer.sign(_signed(header))
-    cipher, aad = AESGCM(key), hashlib.sha256(header + signature).digest()
+    aad = hashlib.sha256(header + signature).digest()
     parts = [MAGIC, len(header).to_bytes(4, "big"), header, signature]
     starts = range(0, max(len(plaintext), 1), CHUNK_BYTES)
-    for counter, start in enumerate(starts):
-        is_last = counter == len(starts) - 1
-        parts.append(cipher.encrypt(_nonce(counter, is_last), plaintext[start : start + CHUNK_BYTES], aad))
+    # The cipher reads the key at each call, so it is wiped after the last.
+    with key:
+        cipher = AESGCM(key.data)
+        for counter, start in enumerate(starts):
+            is_last = counter == len(starts) - 1
+            parts.append(cipher.encrypt(_nonce(counter, is_last), plaintext[start : start + CHUNK_BYTES], aad))
     return b"".join(parts)
 
 
@@ -111,18 +115,20 @@ def open_box(box: bytes, recipient: Party, *, sender_public: bytes | None = None
         raise SealBrokenError(f"the box is for {header.recipient}", where=header.name)
     if sender_public is not None and header.sender_public != sender_public:
         raise SealBrokenError("the box was signed with another key than the expected one", where=header.name)
-    key = unwrap_key(wrapped, recipient.receiving_private, _info(header.name, header.recipient, header.context))
-    cipher, chunks = AESGCM(key), []
+    chunks = []
     n_chunks = max(1, -(-header.plaintext_bytes // CHUNK_BYTES))
     if len(body) != header.plaintext_bytes + n_chunks * TAG_BYTES:
         raise SealBrokenError("the box is cut or extended", where=header.name)
     step = CHUNK_BYTES + TAG_BYTES
-    for counter in range(n_chunks):
-        chunk = body[counter * step : (counter + 1) * step]
-        try:
-            chunks.append(cipher.decrypt(_nonce(counter, counter == n_chunks - 1), chunk, aad))
-        except InvalidTag as error:
-            raise SealBrokenError(f"chunk {counter} of the box was changed", where=header.name) from error
+    info = _info(header.name, header.recipient, header.context)
+    with SecretBytes(unwrap_key(wrapped, recipient.receiving_private, info)) as key:
+        cipher = AESGCM(key.data)
+        for counter in range(n_chunks):
+            chunk = body[counter * step : (counter + 1) * step]
+            try:
+                chunks.append(cipher.decrypt(_nonce(counter, counter == n_chunks - 1), chunk, aad))
+            except InvalidTag as error:
+                raise SealBrokenError(f"chunk {counter} of the box was changed", where=header.name) from error
     return b"".join(chunks)
 
 

@@ -28,6 +28,7 @@ import pyarrow.parquet.encryption as pe
 from adyton.cleanroom.errors import DatasetReusedError, SealBrokenError, SealWriteError, TableRejectedError
 from adyton.cleanroom.key_wrap import KEY_BYTES, unwrap_key, wrap_info, wrap_key
 from adyton.cleanroom.party import Party, PartyIdentity
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.cleanroom.table_columns import TableColumn, arrow_schema, columns_from_json, columns_to_json
 from adyton.cleanroom.table_mapping import Mapper
 from adyton.cleanroom.table_source import table_batches
@@ -184,11 +185,11 @@ def seal_batches(
         raise DatasetReusedError(
             "this dataset id and version were sealed before", where=target.name, hint="raise the version"
         )
-    dek = (random or OsRandom()).token(KEY_BYTES)
+    dek = SecretBytes((random or OsRandom()).token(KEY_BYTES))
     partial = target.with_name(f".{target.name}.partial")
     _make_folder(folder)
     try:
-        rows = _write_encrypted(batches, partial, columns, dek, _aad_prefix(dataset_id, version), progress)
+        rows = _write_encrypted(batches, partial, columns, dek.data, _aad_prefix(dataset_id, version), progress)
         with partial.open("rb") as file:
             ciphertext_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         manifest = Manifest(
@@ -202,7 +203,8 @@ def seal_batches(
             wrapped_dek=b"",
             sealed_at_ms=(clock or SystemClock()).now_ms(),
         )
-        manifest = replace(manifest, wrapped_dek=wrap_key(dek, owner.identity.receiving_public, manifest.dek_info()))
+        wrapped = wrap_key(dek.data, owner.identity.receiving_public, manifest.dek_info())
+        manifest = replace(manifest, wrapped_dek=wrapped)
         manifest = replace(manifest, signature=owner.sign(manifest.signed_bytes()))
         # link() refuses an existing name, so two runs with the same id cannot replace each other's file.
         os.link(partial, target)
@@ -216,6 +218,7 @@ def seal_batches(
     except OSError as error:
         raise SealWriteError(f"the sealed file cannot be written ({error.strerror})", where=target.name) from error
     finally:
+        dek.wipe()
         partial.unlink(missing_ok=True)
     return manifest
 

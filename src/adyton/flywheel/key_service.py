@@ -27,6 +27,7 @@ from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.broker_wire import grant_from_bytes
 from adyton.cleanroom.errors import SealBrokenError
 from adyton.cleanroom.key_exchange import DevelopmentEvidence, EnclaveKeys, EvidenceMaker
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.chance import OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
@@ -94,7 +95,13 @@ class BrokerGate:
         self._turn = threading.Lock()
         self._fresh_key = b""
         self.broker = KeyBroker(
-            name, store, self._terms, lambda _: self._fresh_key, clock=clock, random=random, reference=reference
+            name,
+            store,
+            self._terms,
+            lambda _: SecretBytes.copy_of(self._fresh_key),
+            clock=clock,
+            random=random,
+            reference=reference,
         )
 
     def challenge(self) -> Challenge:

@@ -29,6 +29,7 @@ from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.broker_server import running_broker
 from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.errors import SealBrokenError
+from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.audit import verify_chain
 from adyton.kernel.clock import ManualClock
 from adyton.kernel.ids import ContractHash, DatasetId, PartyName
@@ -38,6 +39,10 @@ CONTRACT = ContractHash("c" * 64)
 ADS, FEEDS = DatasetId("ads"), DatasetId("feeds")
 CODE = bytes(range(32))
 KEYS = {ADS: b"a" * 32, FEEDS: b"f" * 32}
+
+
+def data_key(name: DatasetId) -> SecretBytes | None:
+    return SecretBytes.copy_of(KEYS[name]) if name in KEYS else None
 
 
 @dataclass
@@ -67,7 +72,7 @@ def terms(**changed: object) -> ReleaseTerms:
 def room(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Room]:
     store, clock = BrokerStore(tmp_path / "broker.sqlite"), ManualClock(START_MS)
     made: list[Room] = []
-    broker = KeyBroker(PartyName("publisher"), store, lambda _: made[0].terms, KEYS.get, clock=clock)
+    broker = KeyBroker(PartyName("publisher"), store, lambda _: made[0].terms, data_key, clock=clock)
     address = "http://127.0.0.1:0" if request.param == "http" else f"unix:{tmp_path / 'b.sock'}"
     with running_broker(broker, address) as where, BrokerClient(where) as client:
         made.append(Room(store, clock, terms(), client, X25519PrivateKey.generate()))
@@ -191,7 +196,7 @@ def test_used_nonces_are_remembered_by_a_new_broker_on_the_same_file(room: Room,
     nonce = room.client.nonce()
     room.client.release(room.request(nonce))
     reopened = BrokerStore(tmp_path / "broker.sqlite")
-    broker = KeyBroker(PartyName("publisher"), reopened, lambda _: room.terms, KEYS.get, clock=room.clock)
+    broker = KeyBroker(PartyName("publisher"), reopened, lambda _: room.terms, data_key, clock=room.clock)
 
     with pytest.raises(ReplayedNonceError):
         broker.release(room.request(nonce))

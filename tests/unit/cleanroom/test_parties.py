@@ -33,7 +33,7 @@ def test_a_key_file_is_private_and_holds_no_key_in_the_clear(tmp_path: Path) -> 
     path = save_party(party, tmp_path, PASSPHRASE, scrypt_n=QUICK)
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert party.secret_bytes()[:32].hex() not in path.read_text()
+    assert party.secret_bytes().data[:32].hex() not in path.read_text()
     assert "publisher" in repr(party)
     with pytest.raises(TypeError):
         pickle.dumps(party)
