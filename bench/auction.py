@@ -42,7 +42,7 @@ from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as ba_grpc
 from adyton.protocol.ohttp import Label, decapsulate_request, encapsulate_request
 from adyton.protocol.tee import open_request, seal_request
-from adyton.sandbox.isolation import driver_source, find_deno
+from adyton.sandbox.isolation import driver_source, engine_flags, find_deno
 from adyton.sandbox.values import SandboxLimits
 
 D, N_ADS, K, FIELDS = 32, 2_000, 100, 8
@@ -340,8 +340,7 @@ console.log((used.user + used.system) / 1e6 / {n} * {SCRIPT_CALLS});
 
 
 def _deno(script: Path) -> str:
-    heap = f"--v8-flags=--max-heap-size={SandboxLimits().heap_mb},--single-threaded"
-    command = [str(find_deno()), "run", "--quiet", "--allow-all", heap, str(script)]
+    command = [str(find_deno()), "run", "--quiet", "--allow-all", engine_flags(SandboxLimits()), str(script)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
