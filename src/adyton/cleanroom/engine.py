@@ -1,15 +1,21 @@
-"""A locked-down DuckDB inside the enclave: no files, no network, no extensions, no spill, a memory cap.
+"""Engines inside the enclave: what runs Ibis expressions over registered Arrow tables.
 
-Arrow tables are registered and queried through Ibis. The settings are locked last, so that no query can undo them
-(cleanroom §5, security facts). Spilling is refused, since DuckDB would spill in the clear: a job that does not fit
-into the cap fails instead of writing plaintext to a disk.
+Features, the joined view and bounded groups are Ibis expressions, written once; an `Engine` runs them.
+
+    duckdb   in this process: no files, no network, no extensions, no spill, a memory cap (below)
+    spark    a Java process beside it (`spark_engine`), for clusters and for comparison
+
+DuckDB's settings are locked last, so that no query can undo them (cleanroom §5, security facts). Spilling is refused,
+since DuckDB would spill in the clear: a query that does not fit into the cap fails instead of writing plaintext to a
+disk. Jobs that are larger than the cap are cut into parts by user (`user_parts`), each of which fits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from enum import Enum
+from typing import Any, Protocol
 
 import duckdb
 import ibis
@@ -21,12 +27,32 @@ from adyton.kernel.errors import BadInputError
 DEFAULT_MEMORY_MB = 1024
 
 
-class Engine:
-    """One DuckDB in memory. `backend` is its Ibis backend; `register` puts an Arrow table in."""
+class EngineKind(Enum):
+    """Which engine a job asks for."""
+
+    DUCKDB = "duckdb"
+    SPARK = "spark"
+
+
+class Engine(Protocol):
+    """Runs Ibis expressions over the tables that were registered with it."""
+
+    def register(self, name: str, table: pa.Table) -> Any:
+        """The Arrow table as an Ibis table; a name that is registered again means the new table."""
+        ...
+
+    def run(self, expression: Any) -> pa.Table:
+        """The result of an Ibis expression. Raises EnclaveUnavailableError if it does not fit into the memory cap."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class DuckEngine:
+    """One DuckDB in memory. `backend` is its Ibis backend."""
 
     def __init__(self, memory_mb: int = DEFAULT_MEMORY_MB, threads: int = 2) -> None:
-        if memory_mb < 32 or threads < 1:
-            raise BadInputError("an engine needs at least 32 MB and one thread")
+        check_size(memory_mb, threads)
         self._connection = duckdb.connect(":memory:")
         self.backend = ibis.duckdb.from_connection(self._connection)
         for setting in (
@@ -48,10 +74,7 @@ class Engine:
         return self.backend.table(name)
 
     def run(self, expression: Any) -> pa.Table:
-        """The result of an Ibis expression.
-
-        Raises EnclaveUnavailableError if it does not fit into the memory cap.
-        """
+        """The result of an Ibis expression. Raises EnclaveUnavailableError if it does not fit into the memory cap."""
         try:
             result: pa.Table = expression.to_pyarrow()
         except duckdb.OutOfMemoryException:
@@ -70,11 +93,37 @@ class Engine:
         self._connection.close()
 
 
+def check_size(memory_mb: int, threads: int) -> None:
+    """Raises BadInputError for less than 32 MB or one thread."""
+    if memory_mb < 32 or threads < 1:
+        raise BadInputError("an engine needs at least 32 MB and one thread")
+
+
 @contextmanager
-def open_engine(memory_mb: int = DEFAULT_MEMORY_MB, threads: int = 2) -> Iterator[Engine]:
-    """An engine for the length of a `with` block."""
-    engine = Engine(memory_mb, threads)
+def open_engine(memory_mb: int = DEFAULT_MEMORY_MB, threads: int = 2) -> Iterator[DuckEngine]:
+    """DuckDB for the length of a `with` block."""
+    engine = DuckEngine(memory_mb, threads)
     try:
         yield engine
     finally:
         engine.close()
+
+
+@contextmanager
+def open_engine_of(kind: EngineKind, memory_mb: int, threads: int) -> Iterator[Engine]:
+    """The engine that a job asks for, for the length of a `with` block.
+
+    Raises EnclaveUnavailableError where Spark or Java is missing.
+    """
+    if kind is EngineKind.DUCKDB:
+        with open_engine(memory_mb, threads) as duck:
+            yield duck
+        return
+    # Imported here: Spark is an extra, and its Python part takes a second to load.
+    from adyton.cleanroom.spark_engine import SparkEngine
+
+    spark = SparkEngine(memory_mb, threads)
+    try:
+        yield spark
+    finally:
+        spark.close()

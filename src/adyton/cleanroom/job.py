@@ -11,6 +11,7 @@ from typing import Any
 from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import CheckedQuery, Measure, check_sql
 from adyton.cleanroom.contract import Contract, Template
+from adyton.cleanroom.engine import DEFAULT_MEMORY_MB, EngineKind
 from adyton.cleanroom.errors import TemplateRefusedError
 from adyton.cleanroom.joined_view import JoinedView, joined_view
 from adyton.kernel.canonical import Json
@@ -53,7 +54,8 @@ class JobSpec:
     statistics_loss: user-level epsilon of noised join statistics; None asks for exact ones, which the contract must
     allow to leave without a guarantee.   counters: point-in-time features over a dataset's events; standard ones for a
     dataset that is not named.   features: columns of the joined table that models may use, all of them if empty.
-    members, max_epochs: of each model's training (`TrainConfig`).
+    members, max_epochs: of each model's training (`TrainConfig`).   engine: what computes joins, features and groups;
+    Spark runs code that no measurement covers, so every owner must allow development runs.
     """
 
     job_id: JobId
@@ -66,7 +68,8 @@ class JobSpec:
     queries: tuple[AggregateRequest, ...] = ()
     synthesize: SynthesizeRequest | None = None
     statistics_loss: PrivacyLoss | None = None
-    memory_mb: int = 1024
+    memory_mb: int = DEFAULT_MEMORY_MB
+    engine: EngineKind = EngineKind.DUCKDB
     max_epochs: int = 8
     members: int = 1
     counters: Mapping[DatasetId, tuple[Counter, ...]] = field(default_factory=dict)
@@ -102,6 +105,12 @@ class JobSpec:
                 f"not every owner allows: {', '.join(refused)}",
                 where=contract.contract_id,
                 hint="the contract's rules list the templates",
+            )
+        if self.engine is EngineKind.SPARK and not contract.binding_rule.allow_dev:
+            raise TemplateRefusedError(
+                "Spark runs code that no measurement covers, and not every owner allows development runs",
+                where=contract.contract_id,
+                hint="use the engine duckdb",
             )
         for dataset_id in (self.base, *self.partners):
             contract.dataset(dataset_id)
@@ -140,6 +149,7 @@ class JobSpec:
             "synthesize": synthesize,
             "statistics_loss": self.statistics_loss.as_json() if self.statistics_loss else None,
             "memory_mb": self.memory_mb,
+            "engine": self.engine.value,
             "max_epochs": self.max_epochs,
             "members": self.members,
             "counters": {str(dataset): [_counter_json(c) for c in some] for dataset, some in self.counters.items()},
@@ -163,7 +173,8 @@ class JobSpec:
                 queries=tuple(AggregateRequest.from_json(one) for one in value.get("queries", ())),
                 synthesize=_synthesize(value.get("synthesize")),
                 statistics_loss=_loss(value.get("statistics_loss")),
-                memory_mb=int(value.get("memory_mb", 1024)),
+                memory_mb=int(value.get("memory_mb", DEFAULT_MEMORY_MB)),
+                engine=EngineKind(value.get("engine", EngineKind.DUCKDB.value)),
                 max_epochs=int(value.get("max_epochs", 8)),
                 members=int(value.get("members", 1)),
                 counters={

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from adyton.cleanroom.aggregate import aggregates_bytes, bounded_groups, noised_result
 from adyton.cleanroom.contract import Contract, Output, Template
 from adyton.cleanroom.disclosure import join_statistics
-from adyton.cleanroom.engine import open_engine
+from adyton.cleanroom.engine import open_engine_of
 from adyton.cleanroom.gate import Candidate, GateCheck, GateLimits, check_candidate, check_model, check_synthetic
 from adyton.cleanroom.job import JobSpec, Progress
 from adyton.cleanroom.join import JoinCounts, JoinedTable, PartyTable, count_users, join_tables
@@ -125,7 +125,7 @@ class Workload:
 
     def _join(self, key: bytes, progress: Progress) -> JoinedTable:
         progress(0.25, "joining and looking back")
-        with open_engine(self.job.memory_mb, self.threads) as engine:
+        with open_engine_of(self.job.engine, self.job.memory_mb, self.threads) as engine:
             return join_tables(
                 engine,
                 self.tables[0],
@@ -148,7 +148,7 @@ class Workload:
         self.held.is_noise_drawn = True
         results = []
         for query, request in zip(self.job.checked_queries(view), self.job.queries, strict=True):
-            with open_engine(self.job.memory_mb, self.threads) as engine:
+            with open_engine_of(self.job.engine, self.job.memory_mb, self.threads) as engine:
                 sources = view.sources(query.columns)
                 registered: dict[DatasetId, Any] = {}
                 times: dict[DatasetId, str] = {}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from adyton.cleanroom.engine import EngineKind
 from adyton.cleanroom.errors import EnclaveUnavailableError
 from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
@@ -39,6 +41,7 @@ def cleanroom() -> None:
 @click.option("--counter", required=True, type=_PATH, help="File that guards the ledger; keep it elsewhere.")
 @click.option("--out", required=True, type=_PATH, help="New folder for receipt and sealed outputs.")
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--engine", type=click.Choice([kind.value for kind in EngineKind]), help="Instead of the job's own.")
 @click.option("--json", "as_json", is_flag=True, help="The receipt as JSON on stdout.")
 def run_command(
     contract: Path,
@@ -49,6 +52,7 @@ def run_command(
     counter: Path,
     out: Path,
     threads: int,
+    engine: str | None,
     as_json: bool,
 ) -> None:
     """Run a job of CONTRACT. The enclave's process opens the tables; this one sees nothing of them."""
@@ -56,6 +60,8 @@ def run_command(
         job = JobSpec.from_json(json.loads(job_file.read_text()))
     except ValueError as error:
         raise BadInputError("the job is no JSON", where=job_file.name) from error
+    if engine is not None:
+        job = replace(job, engine=EngineKind(engine))
     addresses = {}
     for text in brokers:
         owner, separator, address = text.partition("=")

@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from adyton.cleanroom.engine import Engine, open_engine
+from adyton.cleanroom.engine import DuckEngine, open_engine
 from adyton.cleanroom.errors import EnclaveUnavailableError
 
 DATA = pa.table({"x": [1, 2, 3]})
@@ -52,7 +52,7 @@ def test_every_way_out_is_refused(query: str, tmp_path: Path) -> None:
 def test_a_query_that_does_not_fit_fails_instead_of_spilling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A spill would be plaintext on a disk."""
     monkeypatch.chdir(tmp_path)
-    engine = Engine(memory_mb=32, threads=1)
+    engine = DuckEngine(memory_mb=32, threads=1)
     table = engine.register("t", pa.table({"x": pa.array(range(2_000_000)), "y": ["a" * 20] * 2_000_000}))
     with pytest.raises(EnclaveUnavailableError, match="spilling"):
         engine.run(table.order_by([table.y, table.x]).mutate(z=table.x * 2))
