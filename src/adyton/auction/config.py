@@ -131,12 +131,16 @@ class InferenceConfig(Section):
 
     models: the bucket, a folder; None for models that are registered over gRPC only.   model_list: the place of the
     model list JSON inside it (protected-auction §9).   timeout_ms: longest time of one prediction.
+    python: the interpreter that runs the models, for runtimes in an environment of their own; it needs numpy, orjson
+    and the runtime, such as tensorflow-cpu.   memory_mb: what the model process may use.
     """
 
     models: str | None = None
     model_list: str = "models.json"
     fetch_period_ms: int = Field(default=300_000, ge=60_000)
     timeout_ms: Milliseconds = 5_000
+    python: str | None = None
+    memory_mb: int = Field(default=8192, ge=256)
 
 
 class KeysConfig(Section):

@@ -14,7 +14,6 @@ import contextlib
 import os
 import shutil
 import socket
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Mapping
@@ -26,6 +25,7 @@ from typing import Self
 import orjson
 
 from adyton.auction.inference.checksum import model_checksum
+from adyton.auction.inference.confinement import DEFAULT_MEMORY_MB, ModelCommand, model_command
 from adyton.auction.inference.contract import ErrorType, batch_error_json
 from adyton.auction.inference.errors import (
     ChecksumMismatchError,
@@ -52,10 +52,15 @@ class InferenceClient:
     """One model process. An async context manager.
 
     timeout_s: longest time of one prediction, its wait in the queue included; after it the process is restarted.
+    python, memory_mb: as for `confinement.model_command`.
     """
 
-    def __init__(self, *, timeout_s: float = 5.0) -> None:
+    def __init__(
+        self, *, timeout_s: float = 5.0, python: str | None = None, memory_mb: int = DEFAULT_MEMORY_MB
+    ) -> None:
         self._timeout_s = timeout_s
+        self._python = python
+        self._memory_mb = memory_mb
         self._models: dict[str, _Registered] = {}
         self._paths_json = "[]"
         self._link: _Link | None = None
@@ -65,7 +70,11 @@ class InferenceClient:
 
     async def __aenter__(self) -> Self:
         self._folder = Path(tempfile.mkdtemp(prefix="adyton-models-"))
-        self._link = await _Link.start()
+        try:
+            self._link = await self._start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(
@@ -154,6 +163,11 @@ class InferenceClient:
     def _list_paths(self) -> None:
         self._paths_json = orjson.dumps(self.get_model_paths()).decode()
 
+    async def _start(self) -> _Link:
+        assert self._folder is not None, "only an open client starts processes"
+        command = await asyncio.to_thread(model_command, self._folder, python=self._python, memory_mb=self._memory_mb)
+        return await _Link.start(command)
+
     async def _running(self) -> _Link:
         if self._folder is None:
             raise InferenceDownError("the inference client is not open")
@@ -164,7 +178,7 @@ class InferenceClient:
                 if self._link is not None:
                     await self._link.kill()
                 self.n_restarts += 1
-                link = await _Link.start()
+                link = await self._start()
                 self._link = link
                 for model_path, registered in self._models.items():
                     # A model that loaded before loads again, or is answered as not found until it is replaced.
@@ -187,23 +201,16 @@ class _Link:
         self._listener = asyncio.create_task(self._listen())
 
     @classmethod
-    async def start(cls) -> _Link:
+    async def start(cls, command: ModelCommand) -> _Link:
         ours, theirs = socket.socketpair()
-        environment = {
-            **{name: os.environ[name] for name in ("PATH", "PYTHONPATH", "HOME", "LANG") if name in os.environ},
-            "OMP_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-        }
         try:
             process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "adyton.auction.inference.model_process",
+                *command.arguments,
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 # Libraries quote inputs in what they print.
                 stderr=asyncio.subprocess.DEVNULL,
-                env=environment,
+                env=command.environment,
             )
         except OSError as error:
             ours.close()

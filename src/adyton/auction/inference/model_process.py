@@ -1,4 +1,4 @@
-"""The process that loads and runs models: `python -m adyton.auction.inference.model_process`.
+"""The process that loads and runs models; `confinement` has its command line.
 
 Frames on stdin and stdout, `u32 length | u8 operation | payload`; one answer for each request, in order:
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import resource
 import sys
+from collections.abc import Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import BinaryIO
@@ -32,6 +33,10 @@ from adyton.auction.inference.contract import (
 from adyton.auction.inference.errors import ModelLoadError
 from adyton.auction.inference.models import Model, load_model
 
+_OPEN_FILES = 256
+# Libraries try out whether they can write a temporary file, and give up where they cannot.
+_FILE_BYTES = 1024 * 1024
+
 
 class Operation(IntEnum):
     """Second field of a frame."""
@@ -49,7 +54,13 @@ class ModelTable:
 
     def load(self, path: str, folder: Path, warm_up: str) -> None:
         """Load a model and run its warm-up batch. Raises ModelLoadError; then nothing is registered."""
-        model = load_model(folder, path)
+        try:
+            model = load_model(folder, path)
+        except ModelLoadError:
+            raise
+        except Exception as error:
+            # A runtime that cannot be imported, say: this model's failure, and not the end of the others.
+            raise ModelLoadError(f"the model cannot be loaded ({type(error).__name__})", where=path) from error
         self._models[path] = model
         if warm_up:
             response = orjson.loads(self.predict(warm_up.encode()))["response"]
@@ -114,13 +125,16 @@ def _answer(table: ModelTable, operation: Operation, payload: bytes) -> bytes:
     return b"{}"
 
 
-def main() -> None:
-    """Serve on the standard streams; prints of libraries must not get between frames."""
+def main(arguments: Sequence[str]) -> None:
+    """Serve on the standard streams; prints of libraries must not get between frames.
+
+    arguments: the limit on memory in MiB.
+    """
+    memory_bytes = int(arguments[0]) * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (_OPEN_FILES, _OPEN_FILES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     serve(sys.stdin.buffer, sink)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,7 +5,7 @@ torch and tensorflow are imported when a model of theirs is loaded, and nowhere 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from adyton.auction.inference.contract import ContractError, ErrorType, NamedTen
 from adyton.auction.inference.errors import ModelLoadError
 
 _MAX_DESCRIPTION = 500
+_STATEFUL = "the model keeps state between predictions, so it cannot be frozen"
 
 
 class Model(Protocol):
@@ -93,7 +94,7 @@ class _TorchScriptModel:
         except Exception as error:
             raise ModelLoadError(f"not a TorchScript model ({type(error).__name__})", where=model_path) from error
         if any(True for _ in frozen.named_buffers()) or any(True for _ in frozen.named_parameters()):
-            raise ModelLoadError("the model keeps state between predictions, so it cannot be frozen", where=model_path)
+            raise ModelLoadError(_STATEFUL, where=model_path)
         self._module = frozen
 
     def run(self, tensors: Sequence[NamedTensor]) -> list[NamedTensor]:
@@ -107,7 +108,12 @@ class _TorchScriptModel:
 
 
 class _SavedModel:
-    """Inputs and outputs are found by the names of the serving signature."""
+    """The signature `serving_default`, frozen at loading: a model that keeps state cannot be registered.
+
+    Inputs are found by the tensor's name in the graph (`serving_default_x:0`), with or without its `:0`, or by the
+    signature's own (`x`). Outputs carry the name in the graph (`StatefulPartitionedCall:0`), as in the reference, and
+    are in the order of their names in the signature.
+    """
 
     def __init__(self, folder: Path, model_path: str) -> None:
         try:
@@ -118,24 +124,71 @@ class _SavedModel:
                 where=model_path,
                 hint="pip install tensorflow-cpu, or export the model to ONNX",
             ) from None
+        tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+        tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         self._tensorflow = tensorflow
         try:
-            self._kept = tensorflow.saved_model.load(str(folder))
-            self._serve = self._kept.signatures["serving_default"]
+            from tensorflow.python.framework.convert_to_constants import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+                convert_variables_to_constants_v2,
+            )
+            from tensorflow.python.saved_model.loader_impl import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+                parse_saved_model,
+            )
+
+            signature = parse_saved_model(str(folder)).meta_graphs[0].signature_def["serving_default"]
+            loaded = tensorflow.saved_model.load(str(folder))
+            serve = loaded.signatures["serving_default"]
+            self._inputs = _names_of_inputs({name: info.name for name, info in signature.inputs.items()})
+            # The frozen function gives its outputs in the order of their names in the signature.
+            self._outputs = [signature.outputs[name].name for name in sorted(signature.outputs)]
         except Exception as error:
             raise ModelLoadError(f"not a SavedModel ({type(error).__name__})", where=model_path) from error
+        try:
+            self._frozen = convert_variables_to_constants_v2(serve)
+            places = [tensor.name.split(":")[0] for tensor in self._frozen.inputs]
+            self._places = {name: self._place(name, places) for name in signature.inputs}
+            keeps_state = any(_touches_state(node) for node in self._frozen.graph.get_operations())
+        except Exception as error:
+            # What assigns to a variable cannot become a constant.
+            raise ModelLoadError(_STATEFUL, where=model_path, hint=type(error).__name__) from error
+        if keeps_state or len(places) != len(signature.inputs):
+            raise ModelLoadError(_STATEFUL, where=model_path)
+
+    @staticmethod
+    def _place(name: str, places: Sequence[str]) -> int:
+        for candidate in (name, f"serving_default_{name}"):
+            if candidate in places:
+                return places.index(candidate)
+        raise ValueError("an input of the signature is not in the graph")
 
     def run(self, tensors: Sequence[NamedTensor]) -> list[NamedTensor]:
-        prefix = "serving_default_"
+        by_place: dict[int, NamedTensor] = {}
+        for tensor in tensors:
+            name = self._inputs.get(tensor.name)
+            if name is None:
+                raise ContractError(ErrorType.MODEL_EXECUTION, "INVALID_ARGUMENT: The model has no input of this name")
+            by_place[self._places[name]] = tensor
+        if len(by_place) != len(self._places):
+            raise ContractError(ErrorType.MODEL_EXECUTION, "INVALID_ARGUMENT: An input of the model is missing")
         try:
-            feeds = {
-                tensor.name.removeprefix(prefix).split(":")[0]: self._tensorflow.constant(tensor.values)
-                for tensor in tensors
-            }
-            outputs = self._serve(**feeds)
-            return [_named(name, values.numpy()) for name, values in sorted(outputs.items())]
+            feeds = [self._tensorflow.constant(by_place[place].values) for place in range(len(by_place))]
+            outputs = self._frozen(*feeds)
+            return [_named(name, values.numpy()) for name, values in zip(self._outputs, outputs, strict=True)]
         except Exception as error:
             raise _execution_error(error) from error
+
+
+def _names_of_inputs(in_graph: Mapping[str, str]) -> dict[str, str]:
+    """Every name that a request may use -> the name in the signature."""
+    names = {name: name for name in in_graph}
+    for name, full in in_graph.items():
+        names[full] = names[full.split(":")[0]] = name
+    return names
+
+
+def _touches_state(node: object) -> bool:
+    kind = str(getattr(node, "type", ""))
+    return "Variable" in kind or kind in ("VarHandleOp", "MutableHashTableV2", "HashTableV2", "Assign")
 
 
 def _named(name: str, values: object) -> NamedTensor:

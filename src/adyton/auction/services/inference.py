@@ -141,7 +141,9 @@ async def open_inference(
         servicer: InferenceServicer | None = None
         hooks: Mapping[str, HostHook] = {}
         if config is not None:
-            client = await stack.enter_async_context(InferenceClient(timeout_s=config.timeout_ms / 1000))
+            client = await stack.enter_async_context(
+                InferenceClient(timeout_s=config.timeout_ms / 1000, python=config.python, memory_mb=config.memory_mb)
+            )
             if config.models is not None:
                 follower = ModelListFollower(client, FolderBucket(Path(config.models), config.model_list), clock)
                 await follower.sync()
