@@ -95,11 +95,16 @@ class RowFault:
 
 @dataclass(frozen=True, eq=False)
 class Workbook:
-    """Ads, moderators and the rows that could not be used."""
+    """Ads, moderators and the rows that could not be used.
+
+    ad_rows, moderator_rows: where the rows of the tables stand in their sheets, empty for tables that no file holds.
+    """
 
     ads: AdTable
     moderators: ModeratorTable
     faults: tuple[RowFault, ...] = ()
+    ad_rows: tuple[int, ...] = ()
+    moderator_rows: tuple[int, ...] = ()
 
     @property
     def n_left_out(self) -> int:

@@ -111,7 +111,12 @@ def read_workbook(source: Path | str) -> Workbook:
         first = f"; first fault: {faults[0]}" if faults else ""
         raise WorkbookError(f"no usable rows{first}", where=str(path))
     faults.sort(key=lambda fault: (fault.sheet != ads.name, fault.row))
-    return Workbook(ad_table, moderator_table, tuple(faults))
+    return Workbook(ad_table, moderator_table, tuple(faults), _rows_used(ads, faults), _rows_used(moderators, faults))
+
+
+def _rows_used(sheet: _Sheet, faults: Sequence[RowFault]) -> tuple[int, ...]:
+    left_out = {fault.row for fault in faults if fault.sheet == sheet.name}
+    return tuple(row for row in sheet.numbers if row not in left_out)
 
 
 def _table_in(folder: Path, stem: str, suffix: str | None = None) -> Path:
