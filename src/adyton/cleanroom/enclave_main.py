@@ -23,7 +23,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from adyton.cleanroom.errors import EnclaveUnavailableError
 from adyton.cleanroom.hardening import Measure, shut_in
+from adyton.cleanroom.private_memory import FOLDER
 from adyton.kernel.errors import AdytonError
 
 MAX_START_BYTES = 1 << 20
@@ -43,9 +45,12 @@ def main() -> int:
         start = json.loads(sys.stdin.buffer.read(MAX_START_BYTES))
         ports = [port for address in start["brokers"].values() if (port := _tcp_port(address)) is not None]
         writable = sorted({Path(start["ledger"]).parent, Path(start["counter"]).parent})
-        held = shut_in(writable, ports)
+        java_mb = int(start["job"]["memory_mb"]) if start["job"].get("engine") == "spark" else None
+        held = shut_in(writable, ports, java_mb=java_mb)
         # torch asks for a cache folder when it first optimizes and writes nothing there: one that exists will do.
         tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/"
+        if java_mb is not None:
+            _use_private_memory(held, ports)
         send(_run(start, held, send))
     except AdytonError as error:
         send({"event": "error", **error.as_json(), "exit_code": error.exit_code})
@@ -60,26 +65,34 @@ def main() -> int:
 
 def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict[str, Any]:
     # Imported here: numpy and DuckDB start threads, and namespaces can only be left by a single thread.
+    from adyton.cleanroom.attestation.tpm_counter import TpmCounter
+    from adyton.cleanroom.attestation.tpm_wire import TpmWire
     from adyton.cleanroom.enclave import Enclave, SealedInput
     from adyton.cleanroom.job import JobSpec
-    from adyton.cleanroom.key_exchange import DevelopmentEvidence
-    from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
+    from adyton.cleanroom.key_exchange import DevelopmentEvidence, EvidenceMaker, SoftwareTpmEvidence
+    from adyton.cleanroom.ledger_store import FileCounter, LedgerStore, MonotonicCounter
     from adyton.cleanroom.measurement import code_measurement
     from adyton.cleanroom.signed_contract import load_contract
+    from adyton.cleanroom.tpm_guard import TpmGuardedCounter
     from adyton.cleanroom.workload import ROW_LEVEL
     from adyton.kernel.chance import InsecureFixedRandom, OsRandom
     from adyton.kernel.clock import SystemClock
 
     threads = int(start.get("threads", 2))
     fixed_noise = start.get("insecure_fixed_noise")
-    ledger = LedgerStore(Path(start["ledger"]), FileCounter(Path(start["counter"])))
+    maker: EvidenceMaker = DevelopmentEvidence(code_measurement())
+    counter: MonotonicCounter = FileCounter(Path(start["counter"]))
+    if start.get("tpm") is not None:
+        tpm = TpmWire(str(start["tpm"]))
+        maker, counter = SoftwareTpmEvidence(tpm), TpmGuardedCounter(Path(start["counter"]), TpmCounter(tpm))
+    ledger = LedgerStore(Path(start["ledger"]), counter)
     ledger.settle_crashed()
     enclave = Enclave(
         signed=load_contract(Path(start["contract"])),
         inputs={name: SealedInput(Path(s), Path(m)) for name, (s, m) in start["inputs"].items()},
         brokers=start["brokers"],
         ledger=ledger,
-        maker=DevelopmentEvidence(code_measurement()),
+        maker=maker,
         hardening=held,
         clock=SystemClock(),
         random=OsRandom(),
@@ -106,6 +119,21 @@ def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict
             for one in result.outputs
         ],
     }
+
+
+def _use_private_memory(held: tuple[Measure, ...], ports: list[int]) -> None:
+    """Temporary files go to private memory, or the run ends: Spark would write rows to a disk, or to a network."""
+    if ports:
+        raise EnclaveUnavailableError(
+            "with Spark, brokers are reached by UNIX socket only", hint="`adyton broker serve --listen unix:/path`"
+        )
+    needed = {"private-memory", "network-namespace", "loopback", "landlock-files"}
+    if missing := needed - {measure.name for measure in held if measure.held}:
+        raise EnclaveUnavailableError(
+            f"Spark cannot be shut in on this machine: {', '.join(sorted(missing))} did not hold",
+            hint="use the engine duckdb",
+        )
+    tempfile.tempdir = str(FOLDER)
 
 
 def _compile_in_memory() -> None:

@@ -70,11 +70,17 @@ class FileCounter:
     def read(self) -> CounterValue:
         try:
             record = json.loads(self._path.read_text())
-            return CounterValue(int(record["entries"]), str(record["newest_hash"]))
+            value = CounterValue(int(record["entries"]), str(record["newest_hash"]))
+            is_guarded = "tpm" in record
         except FileNotFoundError:
             return CounterValue(0, GENESIS_HASH)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LedgerUnavailableError("the ledger's counter cannot be read", where=self._path.name) from error
+        if is_guarded:
+            raise LedgerUnavailableError(
+                "a TPM guards the ledger's counter, and was not asked", where=self._path.name, hint="give --tpm FOLDER"
+            )
+        return value
 
     def advance(self, value: CounterValue) -> None:
         if value.entries < self.read().entries:

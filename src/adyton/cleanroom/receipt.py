@@ -119,14 +119,21 @@ def load_receipt(path: Path) -> Receipt:
         raise BadInputError("the receipt cannot be read", where=path.name) from error
 
 
-def verify_receipt(receipt: Receipt, contract: Contract, boxes: Mapping[str, bytes] | None = None) -> ReceiptVerdict:
+def verify_receipt(
+    receipt: Receipt,
+    contract: Contract,
+    boxes: Mapping[str, bytes] | None = None,
+    *,
+    trust_anchors: Sequence[bytes] = (),
+) -> ReceiptVerdict:
     """Every fact of a receipt that can be computed again, offline.
 
     contract: the contract that the verifier signed.   boxes: by file name, the sealed outputs to compare, if at hand.
+    trust_anchors: for platforms without a pinned root, as `Expected.trust_anchors`: a TPM's attestation key.
     Raises BadInputError if a field is missing or malformed.
     """
     try:
-        return _verify(receipt, contract, boxes)
+        return _verify(receipt, contract, boxes, tuple(trust_anchors))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise BadInputError(f"a field of the receipt is missing or malformed ({type(error).__name__})") from error
 
@@ -139,7 +146,9 @@ def require_receipt(verdict: ReceiptVerdict) -> ReceiptVerdict:
     return verdict
 
 
-def _verify(receipt: Receipt, contract: Contract, boxes: Mapping[str, bytes] | None) -> ReceiptVerdict:
+def _verify(
+    receipt: Receipt, contract: Contract, boxes: Mapping[str, bytes] | None, trust_anchors: tuple[bytes, ...]
+) -> ReceiptVerdict:
     body = json.loads(canonical_bytes(dict(receipt.body)))
     public = bytes.fromhex(body["signing_public"])
     checks: list[ReceiptCheck] = []
@@ -165,6 +174,7 @@ def _verify(receipt: Receipt, contract: Contract, boxes: Mapping[str, bytes] | N
             binding=binding_hash(nonce, ContractHash(contract.hash), public),
             allowed_measurements=rule.measurements,
             allow_dev=rule.allow_dev,
+            trust_anchors=trust_anchors,
         ),
     )
     add("evidence", verdict.holds, ", ".join(verdict.failed) or f"{len(verdict.complete)} checks on {verdict.platform}")

@@ -25,9 +25,11 @@ from adyton.cleanroom.attestation import errors as attestation_errors
 from adyton.cleanroom.contract import Output
 from adyton.cleanroom.errors import EnclaveProtocolError, EnclaveUnavailableError, SealWriteError
 from adyton.cleanroom.job import JobSpec, Progress
+from adyton.cleanroom.measurement import code_measurement
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.receipt import Receipt
 from adyton.cleanroom.sealed_box import open_box
+from adyton.cleanroom.tpm_folder import started_tpm
 from adyton.kernel.errors import (
     AdytonError,
     BadInputError,
@@ -82,6 +84,7 @@ def run_cleanroom(
     ledger: Path,
     counter: Path,
     progress: Progress | None = None,
+    tpm: Path | None = None,
     threads: int = 2,
     timeout_s: float = 3600.0,
     insecure_fixed_noise: int | None = None,
@@ -90,6 +93,7 @@ def run_cleanroom(
 
     contract: signed contract file.   inputs: (sealed file, manifest) by dataset id.   brokers: address by owner.
     ledger: SQLite file.   counter: file that guards it, better kept elsewhere.   out_dir: must not exist.
+    tpm: folder of a software TPM (`tpm_folder`) that makes the evidence and vouches for the counter.
     Raises the error that the enclave reported, with its own class; EnclaveUnavailableError if it was killed.
     """
     if out_dir.exists():
@@ -106,6 +110,15 @@ def run_cleanroom(
     }
     for path in (ledger, counter):
         _make_folder(path.resolve().parent)
+    if tpm is None:
+        return _run(start, out_dir, threads, timeout_s, progress)
+    with started_tpm(tpm, code_measurement()) as wire:
+        return _run({**start, "tpm": wire.address}, out_dir, threads, timeout_s, progress)
+
+
+def _run(
+    start: Mapping[str, Any], out_dir: Path, threads: int, timeout_s: float, progress: Progress | None
+) -> RunResult:
     for event in _events(start, threads, timeout_s):
         if event.get("event") == "progress":
             if progress is not None:

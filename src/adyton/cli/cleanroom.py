@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,20 +12,30 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from adyton.cleanroom.attestation.checks import Platform
+from adyton.cleanroom.attestation.dev_tpm import measurement_of
+from adyton.cleanroom.attestation.tpm_counter import TpmCounter
 from adyton.cleanroom.engine import EngineKind
 from adyton.cleanroom.errors import EnclaveUnavailableError
 from adyton.cleanroom.job import JobSpec
-from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
+from adyton.cleanroom.ledger_store import FileCounter, LedgerStore, MonotonicCounter
 from adyton.cleanroom.measurement import code_measurement, measured
 from adyton.cleanroom.receipt import load_receipt
 from adyton.cleanroom.run import open_output, run_cleanroom
 from adyton.cleanroom.sealed_table import manifest_path, sealed_path
 from adyton.cleanroom.signed_contract import load_contract
+from adyton.cleanroom.tpm_folder import make_tpm_folder, started_tpm
+from adyton.cleanroom.tpm_guard import TpmGuardedCounter
 from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
 from adyton.kernel.errors import BadInputError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PATH = click.Path(path_type=Path)
+_tpm = click.option(
+    "--tpm",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder of a software TPM (`cleanroom tpm`): it makes the evidence and guards the ledger's counter.",
+)
 
 
 @click.group()
@@ -40,6 +51,7 @@ def cleanroom() -> None:
 @click.option("--ledger", required=True, type=_PATH, help="SQLite file of the privacy ledger.")
 @click.option("--counter", required=True, type=_PATH, help="File that guards the ledger; keep it elsewhere.")
 @click.option("--out", required=True, type=_PATH, help="New folder for receipt and sealed outputs.")
+@_tpm
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--engine", type=click.Choice([kind.value for kind in EngineKind]), help="Instead of the job's own.")
 @click.option("--json", "as_json", is_flag=True, help="The receipt as JSON on stdout.")
@@ -51,6 +63,7 @@ def run_command(
     ledger: Path,
     counter: Path,
     out: Path,
+    tpm: Path | None,
     threads: int,
     engine: str | None,
     as_json: bool,
@@ -93,6 +106,7 @@ def run_command(
             out,
             ledger=ledger,
             counter=counter,
+            tpm=tpm,
             threads=threads,
             progress=lambda fraction, what: bar.update(task, completed=fraction, description=what),
         )
@@ -123,17 +137,44 @@ def open_command(box: Path, key_file: Path, passphrase_file: Path | None, receip
 @cleanroom.command("settle")
 @click.option("--ledger", required=True, type=_FILE)
 @click.option("--counter", required=True, type=_PATH)
-def settle_command(ledger: Path, counter: Path) -> None:
+@_tpm
+def settle_command(ledger: Path, counter: Path, tpm: Path | None) -> None:
     """Settle what dead jobs left open in the ledger; prints each and what became of it."""
-    store = LedgerStore(ledger, FileCounter(counter))
-    for one in store.settle_crashed():
-        click.echo(f"{one.reservation_id} {'spent' if one.is_spent else 'given back'}")
+    with ExitStack() as stack:
+        guard: MonotonicCounter = FileCounter(counter)
+        if tpm is not None:
+            guard = TpmGuardedCounter(counter, TpmCounter(stack.enter_context(started_tpm(tpm))))
+        store = LedgerStore(ledger, guard)
+        stack.callback(store.close)
+        for one in store.settle_crashed():
+            click.echo(f"{one.reservation_id} {'spent' if one.is_spent else 'given back'}")
+
+
+@cleanroom.command("tpm")
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@click.option("--counter", required=True, type=_PATH, help="The file that will guard the ledger; not there yet.")
+def tpm_command(folder: Path, counter: Path) -> None:
+    """Make a software TPM in FOLDER for `run --tpm`; prints the attestation key that brokers trust.
+
+    DEVELOPMENT only: a TPM in user space protects nothing from the machine's administrator.
+    """
+    counter.parent.mkdir(parents=True, exist_ok=True)
+    click.echo(make_tpm_folder(folder, counter))
 
 
 @cleanroom.command("measurement")
 @click.option("--json", "as_json", is_flag=True, help="What was measured, to compare two installations.")
-def measurement_command(as_json: bool) -> None:
+@click.option(
+    "--platform",
+    type=click.Choice([p.value for p in Platform if p.is_development]),
+    default=Platform.DEV_SIM.value,
+    show_default=True,
+    help="How the platform states it: a TPM's quote carries a hash of it.",
+)
+def measurement_command(as_json: bool, platform: str) -> None:
     """Print the hash of this installation's enclave code."""
     if sys.platform != "linux":
         raise EnclaveUnavailableError("the enclave runs on Linux only")
-    click.echo(json.dumps(measured(), indent=1) if as_json else code_measurement().hex())
+    code = code_measurement()
+    stated = measurement_of(code) if platform == Platform.DEV_TPM.value else code
+    click.echo(json.dumps(measured(), indent=1) if as_json else stated.hex())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from adyton.cleanroom.attestation.dev_tpm import measurement_of
 from adyton.cleanroom.contract import Contract, DatasetTerms, Output, OutputTerms, OwnerRule, Template
 from adyton.cleanroom.contract_states import ContractEvent
 from adyton.cleanroom.errors import ContractStateError
@@ -36,7 +37,12 @@ def contract() -> None:
 @click.option("--party", "parties", multiple=True, required=True, type=_FILE, help="NAME.party.json. Repeatable.")
 @click.option("--manifest", "manifests", multiple=True, required=True, type=_FILE, help="Repeatable.")
 @click.option("--population", default="users", show_default=True, help="Whose rows: one budget each.")
-@click.option("--measurement", "measurements", multiple=True, help="Allowed code, hex; default: this installation.")
+@click.option(
+    "--measurement",
+    "measurements",
+    multiple=True,
+    help="Allowed code, hex; default: this installation's, with --allow-dev also as dev-tpm states it. Repeatable.",
+)
 @click.option("--template", "templates", multiple=True, type=click.Choice([t.value for t in Template]))
 @click.option("--output", "outputs", multiple=True, metavar="OUTPUT=PARTY[,PARTY]", help="Who receives what.")
 @click.option("--without-guarantee", multiple=True, type=click.Choice([o.value for o in Output]))
@@ -72,7 +78,8 @@ def draft_command(
         raise BadInputError("epsilon and delta are numbers such as 3 and 1e-6") from error
     if unknown := set(query_columns) - {column.name for m in loaded for column in m.columns}:
         raise BadInputError(f"no table has the columns {', '.join(sorted(unknown))}", where="--query-column")
-    allowed = frozenset(measurements or (code_measurement().hex(),))
+    own = (code_measurement(), measurement_of(code_measurement())) if allow_dev else (code_measurement(),)
+    allowed = frozenset(measurements or (one.hex() for one in own))
     drafted = Contract(
         contract_id=contract_id,
         parties=tuple(load_identity(path) for path in parties),

@@ -12,6 +12,9 @@ from adyton.cleanroom.receipt_page import receipt_page
 from adyton.cleanroom.signed_contract import load_contract
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_trust = click.option(
+    "--trust", "trusted", multiple=True, type=_FILE, help="A TPM's attestation key, or its issuer. Repeatable."
+)
 
 
 @click.group()
@@ -23,13 +26,17 @@ def receipt() -> None:
 @click.argument("file", type=_FILE)
 @click.option("--contract", "contract_file", required=True, type=_FILE, help="The contract that you signed.")
 @click.option("--outputs", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Folder with boxes.")
+@_trust
 @click.option("--json", "as_json", is_flag=True)
-def verify_command(file: Path, contract_file: Path, outputs: Path | None, as_json: bool) -> None:
+def verify_command(
+    file: Path, contract_file: Path, outputs: Path | None, trusted: tuple[Path, ...], as_json: bool
+) -> None:
     """Compute every fact of a receipt again; exit 0 only if all hold."""
     signed = load_contract(contract_file)
     signed.check_signatures()
     boxes = {path.name: path.read_bytes() for path in sorted(outputs.glob("*.box"))} if outputs else None
-    verdict = verify_receipt(load_receipt(file), signed.contract, boxes)
+    anchors = [path.read_bytes() for path in trusted]
+    verdict = verify_receipt(load_receipt(file), signed.contract, boxes, trust_anchors=anchors)
     if as_json:
         click.echo(json.dumps(verdict.as_json()))
     else:
@@ -42,12 +49,13 @@ def verify_command(file: Path, contract_file: Path, outputs: Path | None, as_jso
 @click.argument("file", type=_FILE)
 @click.option("--contract", "contract_file", required=True, type=_FILE, help="The contract that you signed.")
 @click.option("-o", "out", required=True, type=click.Path(dir_okay=False, path_type=Path), help="HTML file to write.")
-def page_command(file: Path, contract_file: Path, out: Path) -> None:
+@_trust
+def page_command(file: Path, contract_file: Path, out: Path, trusted: tuple[Path, ...]) -> None:
     """Write the receipt as an HTML page that says what holds and what does not; exit 0 only if all holds."""
     signed = load_contract(contract_file)
     signed.check_signatures()
     loaded = load_receipt(file)
-    verdict = verify_receipt(loaded, signed.contract)
+    verdict = verify_receipt(loaded, signed.contract, trust_anchors=[path.read_bytes() for path in trusted])
     out.write_text(receipt_page(loaded, verdict, signed.contract))
     click.echo(out)
     require_receipt(verdict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from adyton.cleanroom.attestation.expected import Expected
 from adyton.cleanroom.broker import KeyBroker
 from adyton.cleanroom.broker_server import running_broker
 from adyton.cleanroom.broker_store import BrokerStore
@@ -119,6 +121,24 @@ class Room:
 
 
 @pytest.fixture
+def enclaves() -> Callable[[], list[int]]:
+    """Asks for the process ids of enclaves that this test's process started."""
+
+    def found() -> list[int]:
+        running = []
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == os.getpid() and b"adyton.cleanroom.enclave_main" in (path / "cmdline").read_bytes():
+                    running.append(int(path.name))
+            except OSError:
+                continue
+        return running
+
+    return found
+
+
+@pytest.fixture
 def make_room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Room]]:
     with ExitStack() as stack:
         yield lambda **rules: build_room(tmp_path_factory.mktemp("r"), stack, **rules)
@@ -130,7 +150,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
         yield build_room(tmp_path_factory.mktemp("r"), stack)
 
 
-def build_room(folder: Path, stack: ExitStack, **rule_changes: object) -> Room:
+def build_room(folder: Path, stack: ExitStack, *, trust: tuple[bytes, ...] = (), **rule_changes: object) -> Room:
     parties = {name: Party.create(name) for name in TABLES}
     manifests: dict[str, Manifest] = {}
     for name, table in TABLES.items():
@@ -171,6 +191,12 @@ def build_room(folder: Path, stack: ExitStack, **rule_changes: object) -> Room:
         store = BrokerStore(folder / f"{name}.sqlite")
         stack.callback(store.close)
         owned = [m for m in manifests.values() if m.owner == party.name]
-        broker = KeyBroker(party.name, store, active_contracts([signed], party.name, clock), data_keys(owned, party))
+        broker = KeyBroker(
+            party.name,
+            store,
+            active_contracts([signed], party.name, clock),
+            data_keys(owned, party),
+            reference=Expected(at_ms=0, trust_anchors=trust),
+        )
         brokers[name] = stack.enter_context(running_broker(broker, f"unix:{folder}/{name}.sock"))
     return Room(folder, parties, manifests, signed, brokers)

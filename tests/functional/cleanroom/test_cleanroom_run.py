@@ -49,19 +49,6 @@ ALL = (Template.JOIN_STATISTICS, Template.TRAIN, Template.SCORE, Template.SYNTHE
 STATISTICS = (Template.JOIN_STATISTICS,)
 
 
-def enclave_processes() -> list[int]:
-    """Process ids of enclaves that this test's process started."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            if parent == os.getpid() and b"adyton.cleanroom.enclave_main" in (path / "cmdline").read_bytes():
-                found.append(int(path.name))
-        except OSError:
-            continue
-    return found
-
-
 @pytest.mark.slow
 def test_a_whole_job_hands_out_true_sealed_outputs_and_a_receipt(make_room: Callable[..., Any]) -> None:
     room = make_room()
@@ -200,13 +187,15 @@ def test_a_job_id_runs_once(room: Any) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("at", ["joining", "training", "synthesizing"])
-def test_a_killed_enclave_leaks_nothing_and_the_job_runs_again(make_room: Callable[..., Any], at: str) -> None:
+def test_a_killed_enclave_leaks_nothing_and_the_job_runs_again(
+    make_room: Callable[..., Any], enclaves: Callable[[], list[int]], at: str
+) -> None:
     room = make_room()
     job = room.job("crash", *ALL)
 
     def kill_when_there(fraction: float, what: str) -> None:
         if at in what:
-            for process in enclave_processes():
+            for process in enclaves():
                 os.kill(process, signal.SIGKILL)
 
     with pytest.raises(EnclaveUnavailableError, match="SIGKILL"):
@@ -250,10 +239,10 @@ def test_a_forged_receipt_is_refused(room: Any) -> None:
     assert not verify_receipt(result.receipt, contract, boxes).holds
 
 
-def test_a_timer_kills_a_run_that_takes_too_long(room: Any) -> None:
+def test_a_timer_kills_a_run_that_takes_too_long(room: Any, enclaves: Callable[[], list[int]]) -> None:
     with pytest.raises(EnclaveUnavailableError, match="SIGKILL"):
         room.run(room.job("slow", *ALL), timeout_s=0.5)
-    assert enclave_processes() == []
+    assert enclaves() == []
 
 
 QUERY = (
