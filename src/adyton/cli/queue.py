@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -65,8 +67,16 @@ def migrate(url: str) -> None:
 @click.option("--claim-minutes", default=10, show_default=True, type=click.IntRange(1), help="Length of a lock.")
 @click.option("--golden-one-in", default=0, show_default=True, type=click.IntRange(0), help="0: no golden items.")
 @click.option("--second-one-in", default=0, show_default=True, type=click.IntRange(0), help="0: no second opinions.")
+@click.option("--price-hours", default=6, show_default=True, type=click.IntRange(0), help="0: no new prices.")
 def serve(
-    url: str, host: str, port: int, threads: int, claim_minutes: int, golden_one_in: int, second_one_in: int
+    url: str,
+    host: str,
+    port: int,
+    threads: int,
+    claim_minutes: int,
+    golden_one_in: int,
+    second_one_in: int,
+    price_hours: int,
 ) -> None:
     """Serve pages and API until interrupted."""
     from adyton.console.review_queue.app import create_app
@@ -81,8 +91,29 @@ def serve(
         second_one_in=second_one_in,
     )
     sock = listen(host, port)
+    app = create_app(desk, threads=threads)
     _tell(f"listening on {address_of(sock)}")
-    serve_app(create_app(desk, threads=threads), sock)
+    stop = threading.Event()
+    if price_hours:
+        threading.Thread(target=_price_until, args=(url, stop, price_hours * 3600), name="prices", daemon=True).start()
+    try:
+        serve_app(app, sock)
+    finally:
+        stop.set()
+
+
+def _price_until(url: str, stop: threading.Event, seconds: int) -> None:
+    """Runs `adyton queue price` every so often, in a process of its own: it computes for longer than a click waits."""
+    import subprocess
+
+    call = [sys.executable, "-m", "adyton.cli.main", "queue", "price", "--json"]
+    while not stop.wait(seconds):
+        # The address may hold a password, and everybody can read a command line.
+        done = subprocess.run(
+            call, env=os.environ | {"ADYTON_QUEUE_DATABASE": url}, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            _tell(f"no new prices: {done.stderr.strip()}")
 
 
 @queue.command()
@@ -92,17 +123,30 @@ def serve(
 @click.option("--buyer", help="Of an advertiser: whose ads.")
 @click.option("--market", "markets", multiple=True, help="What a moderator judges; may be given several times.")
 @click.option("--queue", "queues", multiple=True, help="Escalation queue that the person serves.")
+@click.option("--minutes-per-day", default=480, show_default=True, help="How long a moderator works on a day.")
 def person(
-    url: str, person_id: str, role: str, buyer: str | None, markets: tuple[str, ...], queues: tuple[str, ...]
+    url: str,
+    person_id: str,
+    role: str,
+    buyer: str | None,
+    markets: tuple[str, ...],
+    queues: tuple[str, ...],
+    minutes_per_day: int,
 ) -> None:
-    """Add or change a person. The first lead is made here; a lead does the rest over the API."""
+    """Add or change a person. The first lead is made here; a lead does the rest on the pages or over the API."""
     from adyton.kernel.ids import BuyerId
     from adyton.review.queue.people import put_person
     from adyton.review.queue.permissions import Role
     from adyton.review.queue.records import Person, PersonId
 
-    buyer_id = None if buyer is None else BuyerId(buyer)
-    given = Person(PersonId(person_id), Role(role), buyer=buyer_id, markets=markets, queues=queues)
+    given = Person(
+        PersonId(person_id),
+        Role(role),
+        buyer=None if buyer is None else BuyerId(buyer),
+        markets=markets,
+        queues=queues,
+        minutes_per_day=minutes_per_day,
+    )
     put_person(_open(url), None, given)
     _tell(f"{role} saved")
 
@@ -140,6 +184,68 @@ def policy(url: str, label: str, title: str, text: Path | None, worst: str) -> N
     _tell(f"{label} is at version {published.version}")
 
 
+@queue.command(name="import")
+@_database
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
+@click.option("--as", "person_id", required=True, help="The lead in whose name the ads are submitted.")
+@click.option("--buyer", help="Whose ads these are, where the file has no column `buyer`.")
+@click.option("--render-url", help="Address with {ad_id} in it, where the file has no column `render_url`.")
+@click.option("--currency", default="USD", show_default=True, help="Where the file has no column `currency`.")
+@click.option(
+    "--moderators", "with_moderators", is_flag=True, help="Add the people of the sheet of moderators as well."
+)
+@click.option("--dry-run", is_flag=True, help="Report bad rows and load nothing.")
+@click.option("--json", "as_json", is_flag=True, help="One object: n_new, n_known, n_people, faults.")
+def import_(
+    url: str,
+    file: Path,
+    person_id: str,
+    buyer: str | None,
+    render_url: str | None,
+    currency: str,
+    with_moderators: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Submit the ads of a workbook (.xlsx, or .csv and .parquet side by side), as `adyton review` reads it.
+
+    A row that cannot be used is reported and left out; the same file again changes nothing.
+    """
+    from adyton.review.queue.workbook_intake import Defaults, Loaded, load, read_intake
+
+    desk = _open(url)
+    intake = read_intake(file, Defaults(buyer, render_url, currency), with_moderators=with_moderators)
+    if dry_run:
+        loaded = Loaded(len(intake.submissions), 0, len(intake.people), intake.faults)
+    else:
+        step = _progress(len(intake.submissions) + len(intake.people))
+        loaded = load(desk, person_id, intake, on_progress=step)
+    for fault in loaded.faults[: None if as_json else 50]:
+        _tell(str(fault))
+    counts = {"n_new": loaded.n_new, "n_known": loaded.n_known, "n_people": loaded.n_people}
+    if as_json:
+        click.echo(json.dumps(counts | {"faults": [asdict(one) for one in loaded.faults]}))
+    rest = f" ({len(loaded.faults) - 50} more are not shown)" if len(loaded.faults) > 50 and not as_json else ""
+    if dry_run:
+        _tell(f"{loaded.n_new} ads and {loaded.n_people} people could be loaded; {len(loaded.faults)} bad rows{rest}")
+        return
+    _tell(
+        f"{loaded.n_new} ads are new, {loaded.n_known} were there, {loaded.n_people} people are new; "
+        f"{len(loaded.faults)} bad rows{rest}"
+    )
+
+
+def _progress(total: int) -> Callable[[int], None] | None:
+    """Shows how far an import is, on a terminal only."""
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int) -> None:
+        click.echo(f"\r{done} of {total}", err=True, nl=done >= total)
+
+    return show
+
+
 @queue.command()
 @_database
 @click.option(
@@ -167,6 +273,24 @@ def verify(url: str, as_json: bool) -> None:
 
     count, newest = verify_events(_open(url), None)
     click.echo(json.dumps({"n_events": count, "newest_hash": newest}) if as_json else f"{count} events, {newest}")
+
+
+@queue.command()
+@_database
+@click.option("--days", default=7, show_default=True, type=click.IntRange(1, 90), help="Days to look back.")
+@click.option("--steps", default=150, show_default=True, type=click.IntRange(1, 10_000), help="Steps of the dual.")
+@click.option("--json", "as_json", is_flag=True, help="One object: n_ads, n_days, price_micros by person.")
+def price(url: str, days: int, steps: int, as_json: bool) -> None:
+    """Find prices of moderators' time from the ads of the last days. `serve` does this every few hours."""
+    from adyton.review.queue.pricing import price_moderators
+
+    found = price_moderators(_open(url), None, days=days, n_steps=steps)
+    if as_json:
+        click.echo(json.dumps(asdict(found)))
+        return
+    for person_id, micros in sorted(found.price_micros.items()):
+        click.echo(f"{person_id}\t{micros / 1e6:.4f}")
+    _tell(f"prices of a minute, from {found.n_ads} ads on {found.n_days} days")
 
 
 @queue.command()

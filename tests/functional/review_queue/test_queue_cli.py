@@ -56,8 +56,8 @@ def test_from_nothing_to_an_answer_over_http(tmp_path: Path) -> None:
 
     assert refused[1].startswith("StoreUnavailableError")
     assert refused[1].endswith("[run: adyton queue migrate]")
-    assert first[1] == "from version none to 0001\n"
-    assert again[1] == "already at version 0001\n"
+    assert first[1] == "from version none to 0002\n"
+    assert again[1] == "already at version 0002\n"
     assert me["role"] == "lead"
     assert verified["n_events"] == 3
 

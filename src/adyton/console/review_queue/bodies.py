@@ -150,7 +150,7 @@ class GoldenBody(_Body):
 
 
 class PersonBody(_Body):
-    """Somebody with access; `buyer` for advertisers only."""
+    """Somebody with access; `buyer` for advertisers only. The price of the person's time is `adyton queue price`'s."""
 
     role: Literal["moderator", "lead", "auditor", "advertiser"]
     buyer: Name | None = None
@@ -159,9 +159,9 @@ class PersonBody(_Body):
     queues: Annotated[list[Name], Field(max_length=300)] = []
     accuracy_ppm: Annotated[int, Field(ge=0, le=1_000_000, strict=True)] = 850_000
     pace_milli: Annotated[int, Field(ge=1, le=10**9, strict=True)] = 30_000
-    price_micros: Count = 0
     exposure_budget: Annotated[int, Field(ge=0, le=10**6, strict=True)] = 60
     utc_offset_minutes: Annotated[int, Field(ge=-840, le=840, strict=True)] = 0
+    minutes_per_day: Annotated[int, Field(ge=1, le=1440, strict=True)] = 480
     is_active: bool = True
 
     def person(self, person_id: str) -> Person:
@@ -174,9 +174,9 @@ class PersonBody(_Body):
             queues=tuple(self.queues),
             accuracy_ppm=self.accuracy_ppm,
             pace_milli=self.pace_milli,
-            price_micros=self.price_micros,
             exposure_budget=self.exposure_budget,
             utc_offset_minutes=self.utc_offset_minutes,
+            minutes_per_day=self.minutes_per_day,
             is_active=self.is_active,
         )
 

@@ -9,6 +9,7 @@ RefusedError
 ├── TransitionError          this cannot happen to an ad in this state
 ├── ClaimError               the claim is over, or somebody else's
 ├── AlreadySubmittedError    the same creative was submitted with other content
+├── NothingToPriceError      no ads or no moderators to find prices from
 └── CannotServeError         this ad has no approval that the auction could be given
 UnavailableError
 └── StoreUnavailableError    the database is missing, busy, of another version, or did not answer
@@ -45,6 +46,10 @@ class ClaimError(RefusedError):
 
 class AlreadySubmittedError(RefusedError):
     """The same creative of the same buyer was submitted before, with other content."""
+
+
+class NothingToPriceError(RefusedError):
+    """There are no ads or no moderators to find prices from."""
 
 
 class CannotServeError(RefusedError):

@@ -45,7 +45,10 @@ def list_people(desk: Desk, actor: Person) -> list[Person]:
 
 
 def put_person(desk: Desk, actor: Person | None, person: Person) -> Person:
-    """Adds or changes a person. actor: None for somebody with access to the machine, to make the first lead."""
+    """Adds or changes a person; the price of somebody's time stays (`pricing` finds it).
+
+    actor: None for somebody with access to the machine, to make the first lead.
+    """
     if actor is not None:
         require(actor.role, Action.MANAGE_PEOPLE)
     values = {name: getattr(person, name) for name in _FIELDS}
@@ -61,7 +64,8 @@ def put_person(desk: Desk, actor: Person | None, person: Person) -> Person:
                     savepoint.rollback()
                     is_known = True
         if is_known:
-            tx.conn.execute(sa.update(people).where(same).values(values))
+            kept = {name: value for name, value in values.items() if name != "price_micros"}
+            tx.conn.execute(sa.update(people).where(same).values(kept))
         append(
             tx,
             CHANGE if is_known else ADD,

@@ -30,6 +30,7 @@ class Action(Enum):
     APPEAL = "appeal"
     WITHDRAW = "withdraw"
     BULK_WITHDRAW = "bulk_withdraw"
+    IMPORT = "import"
     REPORT = "report"
     CLAIM = "claim"
     TAKE_ESCALATION = "take_escalation"
@@ -75,6 +76,7 @@ MAY: Mapping[Role, frozenset[Action]] = MappingProxyType(
             _A.EDIT,
             _A.WITHDRAW,
             _A.BULK_WITHDRAW,
+            _A.IMPORT,
             _A.REPORT,
             _A.SEE_QUEUE,
             _A.SEE_QUALITY,

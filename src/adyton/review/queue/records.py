@@ -61,7 +61,7 @@ class Person:
     may apply, empty for all.   queues: escalation queues that the person serves.   accuracy_ppm: probability of a right
     verdict.   pace_milli: minutes per 1,000 units of work.   price_micros: price of one minute of the person's time, in
     the unit of `Submission.revenue_micros`.   exposure_budget: severity points of hard content per day of the person's
-    own calendar, which is `utc_offset_minutes` ahead of UTC.
+    own calendar, which is `utc_offset_minutes` ahead of UTC.   minutes_per_day: how long the person works on a day.
     """
 
     person_id: PersonId
@@ -75,6 +75,7 @@ class Person:
     price_micros: int = 0
     exposure_budget: int = 60
     utc_offset_minutes: int = 0
+    minutes_per_day: int = 480
     is_active: bool = True
 
     def __post_init__(self) -> None:
@@ -91,6 +92,7 @@ class Person:
         check_number(self.price_micros, "price_micros")
         check_number(self.exposure_budget, "exposure_budget", most=10**6)
         check_number(self.utc_offset_minutes, "utc_offset_minutes", least=-14 * 60, most=14 * 60)
+        check_number(self.minutes_per_day, "minutes_per_day", least=1, most=1440)
 
 
 @dataclass(frozen=True)

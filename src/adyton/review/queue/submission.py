@@ -29,25 +29,30 @@ def submit(desk: Desk, actor: Person, submission: Submission) -> AdFile:
     Raises NotPermittedError (another buyer's ad, or an advertiser naming its own risk), AlreadySubmittedError (the
     creative exists with other content), QueueInputError.
     """
+    with desk.writing() as tx:
+        return submit_in(tx, actor, submission)[0]
+
+
+def submit_in(tx: Tx, actor: Person, submission: Submission) -> tuple[AdFile, bool]:
+    """`submit` as a part of a larger transaction: the ad, and whether it is new. A refusal changes nothing."""
     require(actor.role, Action.SUBMIT)
     _check_own(actor, submission)
-    with desk.writing() as tx:
-        if submission.expires_at_ms is not None and submission.expires_at_ms <= tx.now_ms:
-            raise QueueInputError("the ad would end before it is reviewed", where="expires_at_ms")
+    if submission.expires_at_ms is not None and submission.expires_at_ms <= tx.now_ms:
+        raise QueueInputError("the ad would end before it is reviewed", where="expires_at_ms")
+    existing = ad_store.find_by_key(tx, submission_key(submission))
+    if existing is None:
+        ad = new_file(tx, submission, actor.person_id)
+        if ad_store.insert(tx, ad):
+            append(tx, "submit", actor.person_id, ad=ad, details=_content(submission))
+            return ad, True
+        # Somebody submitted the same creative between our look and our insert.
         existing = ad_store.find_by_key(tx, submission_key(submission))
-        if existing is None:
-            ad = new_file(tx, submission, actor.person_id)
-            if ad_store.insert(tx, ad):
-                append(tx, "submit", actor.person_id, ad=ad, details=_content(submission))
-                return ad
-            # Somebody submitted the same creative between our look and our insert.
-            existing = ad_store.find_by_key(tx, submission_key(submission))
-            assert existing is not None, "the submission key that refused our insert is there"
-        if _content(submission) != _content_of(existing):
-            raise AlreadySubmittedError(
-                "this creative was submitted before with other content", where="creative_id", hint="edit that ad"
-            )
-        return existing
+        assert existing is not None, "the submission key that refused our insert is there"
+    if _content(submission) != _content_of(existing):
+        raise AlreadySubmittedError(
+            "this creative was submitted before with other content", where="creative_id", hint="edit that ad"
+        )
+    return existing, False
 
 
 def edit(desk: Desk, actor: Person, ad_id: AdId, submission: Submission) -> AdFile:

@@ -108,6 +108,7 @@ people = sa.Table(
     _number("exposure_budget", nullable=False),
     _number("utc_offset_minutes", nullable=False),
     sa.Column("is_active", sa.Boolean, nullable=False),
+    _number("minutes_per_day", nullable=False, server_default="480"),
 )
 
 tokens = sa.Table(
@@ -139,7 +140,7 @@ ads = sa.Table(
     _number("punish_num", nullable=False),
     _number("work_milli", nullable=False),
     _number("severity", nullable=False),
-    _number("expires_at_ms"),
+    _number("expires_at_ms", index=True),
     _name("submitted_by", nullable=False),
     _number("submitted_at_ms", nullable=False),
     _number("queued_at_ms", nullable=False),

@@ -1,0 +1,93 @@
+"""Prices of moderators' time, found from what the desk saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from adyton.kernel.clock import ManualClock
+from adyton.review.bound import dual_prices
+from adyton.review.queue.claiming import Claim, claim_next
+from adyton.review.queue.clocks import DAY_MS, MINUTE_MS, DeskRules
+from adyton.review.queue.deciding import decide
+from adyton.review.queue.errors import NothingToPriceError, NotPermittedError
+from adyton.review.queue.people import find_person, put_person
+from adyton.review.queue.permissions import Role
+from adyton.review.queue.pricing import IncomingAd, day_arrays, price_moderators, prices_of_day
+from adyton.review.queue.records import Judgement, Person, PersonId
+from adyton.review.queue.waiting_book import Judge
+
+CAME = [IncomingAd(10 * k, ("US", "FR")[k % 2], revenue=5.0 + k, punish_num=0, work=1.0) for k in range(40)]
+
+
+def _judge(name: str, markets: tuple[str, ...], accuracy: float = 0.9, **given: Any) -> Judge:
+    return Judge(Person(PersonId(name), Role.MODERATOR, markets=markets, **given), accuracy)
+
+
+def test_a_persons_price_is_the_mean_of_the_dual_over_the_own_shift() -> None:
+    judges = [_judge("early", ("US",), utc_offset_minutes=540), _judge("late", ("US", "FR"), minutes_per_day=60)]
+    arrays = day_arrays(CAME, judges, DeskRules())
+    _, dual = dual_prices(arrays, 1.0, n_steps=30)
+    found = prices_of_day(CAME, judges, DeskRules(), 30)
+
+    assert list(arrays.shift_start) == [0, 540]
+    assert list(arrays.shift_end) == [480, 600]
+    assert found == pytest.approx([dual[0, :8].mean(), dual[1, 9]])
+
+
+def test_time_that_many_ads_compete_for_costs_more() -> None:
+    """Both are alike; one has a market of its own in which three ads come, the other one in which forty come."""
+    busy, quiet = _judge("busy", ("US",)), _judge("quiet", ("FR",))
+    came = [IncomingAd(540 + k, "US", 20.0, 0, 1.0) for k in range(40)] + [
+        IncomingAd(700 + k, "FR", 20.0, 0, 1.0) for k in range(3)
+    ]
+    price = prices_of_day(came, [busy, quiet], DeskRules(), 100)
+
+    assert price[0] > 5 * price[1]
+
+
+def test_new_prices_are_kept_with_the_people_and_change_what_is_given_next(
+    floor: Any, clock: ManualClock, make_desk: Callable[..., Any]
+) -> None:
+    mod = floor.person("mod")
+    floor.person("other")
+    floor.ad("long", revenue_micros=40_000_000, work_milli=3_000)
+    floor.ad("short", revenue_micros=12_000_000, work_milli=500)
+    for k in range(30):
+        floor.ad(f"c{k}", revenue_micros=10_000_000 + k)
+    clock.advance_ms(60 * MINUTE_MS)
+    with pytest.raises(NotPermittedError):
+        price_moderators(floor.desk, floor.auditor)
+    found = price_moderators(floor.desk, floor.lead, days=2, n_steps=40)
+    with floor.desk.reading() as tx:
+        kept = find_person(tx, "mod")
+    put_person(floor.desk, floor.lead, replace(mod, markets=("US", "FR")))
+    with floor.desk.reading() as tx:
+        changed = find_person(tx, "mod")
+
+    assert (found.n_ads, found.n_days) == (32, 1)
+    assert set(found.price_micros) == {"lead", "mod", "other"}
+    assert kept.price_micros == found.price_micros["mod"] > 0
+    assert (changed.price_micros, changed.markets) == (kept.price_micros, ("US", "FR"))
+    assert isinstance(claim_next(floor.desk, mod), Claim)
+
+
+def test_decided_ads_of_the_last_days_count_and_older_ones_only_while_they_wait(floor: Any, clock: ManualClock) -> None:
+    mod = floor.person("mod")
+    for k in range(3):
+        floor.ad(f"old{k}")
+    claim = floor.claim(mod)
+    decide(floor.desk, mod, claim.ad.ad_id, claim.token, Judgement())
+    clock.advance_ms(3 * DAY_MS)
+    floor.ad("new")
+
+    assert price_moderators(floor.desk, None, days=1, n_steps=5).n_ads == 3
+    assert price_moderators(floor.desk, None, days=4, n_steps=5).n_ads == 4
+
+
+def test_there_are_no_prices_without_ads(floor: Any) -> None:
+    with pytest.raises(NothingToPriceError):
+        price_moderators(floor.desk, None)
