@@ -13,6 +13,7 @@ RefusedError
 ├── TemplateRefusedError     the job asks for what the contract does not allow
 ├── GateRefusedError         an output did not pass the release gate
 ├── LedgerRollbackError      the ledger's file is older than its counter
+├── StateRefusedError        what an incremental run carried on is damaged, another's or not the newest
 └── ReceiptRefusedError      a receipt does not verify
 UnavailableError
 ├── LedgerUnavailableError   the ledger cannot be read or written
@@ -69,6 +70,10 @@ class GateRefusedError(RefusedError):
 
 class LedgerRollbackError(RefusedError):
     """The ledger's file is older than the counter that guards it."""
+
+
+class StateRefusedError(RefusedError):
+    """What an incremental run would continue from is damaged, another contract's or code's, or not the newest."""
 
 
 class ReceiptRefusedError(RefusedError):

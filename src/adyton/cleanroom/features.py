@@ -5,6 +5,9 @@ strictly earlier. It is one sort: impressions and events are put into one list o
 first), and running sums over events are read off at each impression. An event at the very same millisecond does not
 count, since it may be the outcome of the impression itself. The same expression runs on DuckDB and on Spark.
 
+An event may stand for several: one with a `weight` is that many events, the newest of them at its `time`, with the sums
+of their columns. So what is known of long ago is one row for each key (`join_state`), and counts all the same.
+
 A counter's meaning is `learning.ctr.features.Counter`; its numpy computation there is the twin that tests compare with.
 """
 
@@ -17,13 +20,14 @@ import ibis
 
 from adyton.learning.ctr.features import MS_PER_HOUR, Counter, Statistic
 
-ROW, KEY, TIME = "row", "key", "time"
+ROW, KEY, TIME, WEIGHT = "row", "key", "time", "weight"
 
 
 def count_past(impressions: Any, events: Any, counters: Sequence[Counter]) -> Any:
     """An Ibis table with one row per impression: row, and one float64 column for each counter.
 
-    impressions: columns row int64 (unique), key int64, time int64 (ms).   events: key, time and the counters' columns.
+    impressions: columns row int64 (unique), key int64, time int64 (ms).   events: key, time, the counters' columns, and
+    weight int64 where an event may stand for several.
     counters: all over the same key; `Counter.key` is not looked at.
     """
     zero = ibis.literal(0, type="float64")
@@ -33,6 +37,7 @@ def count_past(impressions: Any, events: Any, counters: Sequence[Counter]) -> An
         key=impressions[KEY].cast("int64"),
         time=impressions[TIME].cast("int64"),
         is_event=ibis.literal(0, type="int8"),
+        weight=ibis.literal(0, type="int64"),
         event_time=ibis.null("int64"),
         **{f"value_{name}": zero for name in summed},
     )
@@ -41,13 +46,14 @@ def count_past(impressions: Any, events: Any, counters: Sequence[Counter]) -> An
         key=events[KEY].cast("int64"),
         time=events[TIME].cast("int64"),
         is_event=ibis.literal(1, type="int8"),
+        weight=events[WEIGHT].cast("int64") if WEIGHT in events.columns else ibis.literal(1, type="int64"),
         event_time=events[TIME].cast("int64"),
         **{f"value_{name}": ibis.coalesce(events[name].cast("float64"), zero) for name in summed},
     )
     both = ibis.union(now, past, distinct=False)
     before = ibis.window(group_by=both[KEY], order_by=[both[TIME], both.is_event], preceding=(None, 0))
     running = both.mutate(
-        shown=both.is_event.cast("int64").sum().over(before),
+        shown=both.weight.sum().over(before),
         last=both.event_time.max().over(before),
         **{f"sum_{name}": both[f"value_{name}"].sum().over(before) for name in summed},
     )

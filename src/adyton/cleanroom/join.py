@@ -13,7 +13,7 @@ partner's category columns that fewer than k distinct users share are made null:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,8 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from adyton.cleanroom.engine import Engine
-from adyton.cleanroom.features import count_past, profile_before
+from adyton.cleanroom.features import WEIGHT, count_past, profile_before
 from adyton.cleanroom.join_keys import join_keys
+from adyton.cleanroom.join_state import PartyPast
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId
 from adyton.learning.ctr.features import Counter, Statistic
@@ -56,13 +57,14 @@ class JoinCounts:
 class JoinedTable:
     """table: the base's columns, then the features.   schema: roles of all of them.   user_key: int64[B] join keys.
 
-    base_columns, partner_columns: names of the features that come from the base alone, and from partners.
+    partner_columns: names of the features that come from partners.   events: by party, its rows as events.
     """
 
     table: pa.Table
     schema: TableSchema
     user_key: pa.ChunkedArray
     partner_columns: tuple[str, ...]
+    events: Mapping[str, pa.Table]
 
     @property
     def without_partner(self) -> TableSchema:
@@ -76,27 +78,28 @@ def join_tables(
     partners: Sequence[PartyTable],
     *,
     key: bytes,
-    k: int,
     counters: Mapping[str, Sequence[Counter]] | None = None,
+    past: Mapping[str, PartyPast] | None = None,
 ) -> JoinedTable:
-    """The base table with everything known before each impression.
+    """The base table with everything known before each impression; `mask_rare` makes it fit to leave in a model.
 
-    key: HMAC key for user ids.   k: smallest number of distinct users behind a partner's category value.
-    counters: by party name; `standard_counters` for a party that is not in it.
+    key: HMAC key for user ids.   counters: by party name; `standard_counters` for a party that is not in it.
+    past: by party name, what earlier tables told, where the given ones are only what is new.
     Raises BadInputError if a table lacks user id, item id, time or label, or a name is used twice.
     """
     names = [base.name, *(partner.name for partner in partners)]
     if len(set(names)) != len(names):
         raise BadInputError("two tables have the same short name")
-    impressions = _events(base, key)
+    impressions = keyed_events(base, key)
+    news = {base.name: impressions, **{party.name: keyed_events(party, key) for party in partners}}
     parts: list[pa.Table] = []
     own: list[Column] = []
     theirs: list[Column] = []
     shown = engine.register("impressions", impressions.select([ROW, "user_key", "time", "item"]))
     for party, prefix, added in [(base, "own", own)] + [(p, p.name, theirs) for p in partners]:
-        events = impressions if party is base else _events(party, key)
-        source = engine.register(f"events_{prefix}", events)
-        wanted = (counters or {}).get(party.name) or standard_counters(party, prefix)
+        events, known = news[party.name], (past or {}).get(party.name)
+        source = engine.register(f"events_{prefix}", events) if known is None else None
+        wanted = party_counters(party, prefix, counters)
         for side, key_column, id_column in (
             (Role.USER, "user_key", party.schema.user_id.name),
             (Role.AD, "item", party.schema.item_id.name),
@@ -105,10 +108,14 @@ def join_tables(
             here = [counter for counter in wanted if counter.key == id_column]
             if not here:
                 continue
-            columns = dict.fromkeys(counter.column for counter in here if counter.column is not None)
+            columns = list(dict.fromkeys(counter.column for counter in here if counter.column is not None))
+            weight = []
+            if known is not None:
+                weight = [WEIGHT]
+                source = engine.register(f"events_{prefix}_{key_column}", known.weighted(key_column, columns, events))
             features = count_past(
                 shown.select(row=shown[ROW], key=shown[key_column], time=shown.time),
-                source.select(*columns, key=source[key_column], time=source.time),
+                source.select(*columns, *weight, key=source[key_column], time=source.time),
                 here,
             )
             part = _in_row_order(engine.run(features), impressions.num_rows)
@@ -117,12 +124,14 @@ def join_tables(
         if party is not base:
             profile = {c.name: f"{party.name}_{c.name}" for c in party.schema.with_role(Role.USER)}
             if profile:
-                known = profile_before(
+                if known is not None:
+                    source = engine.register(f"profiles_{prefix}", _numbered(known.profiled(events)))
+                newest = profile_before(
                     shown.select(row=shown[ROW], key=shown.user_key, time=shown.time),
                     source.select(*profile, key=source.user_key, time=source.time, event=source[ROW]),
                     profile,
                 )
-                part = _in_row_order(engine.run(known), impressions.num_rows)
+                part = _in_row_order(engine.run(newest), impressions.num_rows)
                 parts.append(part)
                 added.extend(Column(profile[c.name], Role.USER, c.kind) for c in party.schema.with_role(Role.USER))
     user_key = impressions["user_key"]
@@ -130,11 +139,24 @@ def join_tables(
     for part in parts:
         for name in part.column_names:
             table = table.append_column(name, part[name])
-    for column in theirs:
-        if column.kind is not Kind.NUMBER:
-            table = _set(table, column.name, keep_common(table[column.name], user_key, k))
     schema = base.schema.extend(*own, *theirs)
-    return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs))
+    return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs), news)
+
+
+def mask_rare(joined: JoinedTable, k: int) -> JoinedTable:
+    """The joined table with null in place of partners' category values that fewer than `k` distinct users share."""
+    table = joined.table
+    for name in joined.partner_columns:
+        if joined.schema.column(name).kind is not Kind.NUMBER:
+            table = _set(table, name, keep_common(table[name], joined.user_key, k))
+    return replace(joined, table=table)
+
+
+def party_counters(
+    party: PartyTable, prefix: str, counters: Mapping[str, Sequence[Counter]] | None
+) -> tuple[Counter, ...]:
+    """What is counted over a party's events: what the job declares, or the standard."""
+    return tuple((counters or {}).get(party.name) or standard_counters(party, prefix))
 
 
 def keep_common(values: pa.ChunkedArray, user_key: pa.ChunkedArray, k: int) -> pa.ChunkedArray:
@@ -144,7 +166,7 @@ def keep_common(values: pa.ChunkedArray, user_key: pa.ChunkedArray, k: int) -> p
     return pc.if_else(pc.is_in(values, common.combine_chunks()), values, pa.scalar(None, values.type))
 
 
-def _events(party: PartyTable, key: bytes) -> pa.Table:
+def keyed_events(party: PartyTable, key: bytes) -> pa.Table:
     """row, user_key, time, item (int64 code or hash of the item's text), the label and outcomes, user columns."""
     schema, table = party.schema, party.table
     columns: dict[str, Any] = {
@@ -183,6 +205,11 @@ def _in_row_order(features: pa.Table, rows: int) -> pa.Table:
     assert features.num_rows == rows, "one row of features per impression"
     order = np.argsort(features[ROW].to_numpy())
     return features.drop_columns([ROW]).take(pa.array(order))
+
+
+def _numbered(events: pa.Table) -> pa.Table:
+    """The events with `row` counted anew, in their order."""
+    return _set(events, ROW, pa.chunked_array([pa.array(np.arange(events.num_rows, dtype=np.int64))]))
 
 
 def _set(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:

@@ -15,7 +15,7 @@ from adyton.cleanroom.disclosure import join_statistics
 from adyton.cleanroom.engine import open_engine_of
 from adyton.cleanroom.gate import Candidate, GateCheck, GateLimits, check_candidate, check_model, check_synthetic
 from adyton.cleanroom.job import JobSpec, Progress
-from adyton.cleanroom.join import JoinCounts, JoinedTable, PartyTable, count_users, join_tables
+from adyton.cleanroom.join import JoinCounts, JoinedTable, PartyTable, count_users, join_tables, mask_rare
 from adyton.cleanroom.join_keys import contract_join_key, join_keys
 from adyton.cleanroom.joined_view import arrow_for_view, joined_view, view_expression
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
@@ -126,14 +126,14 @@ class Workload:
     def _join(self, key: bytes, progress: Progress) -> JoinedTable:
         progress(0.25, "joining and looking back")
         with open_engine_of(self.job.engine, self.job.memory_mb, self.threads) as engine:
-            return join_tables(
+            joined = join_tables(
                 engine,
                 self.tables[0],
                 self.tables[1:],
                 key=key,
-                k=self.contract.binding_rule.k,
                 counters={one.name: self.job.counters.get(one.dataset_id, ()) for one in self.tables},
             )
+        return mask_rare(joined, self.contract.binding_rule.k)
 
     def _statistics(self, counts: JoinCounts) -> MadeOutput:
         loss = self.job.statistics_loss
