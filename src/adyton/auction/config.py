@@ -24,10 +24,16 @@ class Section(BaseModel):
 
 
 class ScriptSource(Section):
-    """Where code or a schema comes from: a file, or an http(s) URL. `versions` serve requests with blob versions."""
+    """Where code or a schema comes from: files, http(s) URLs, or a bucket. A text alone is the `default`.
+
+    default: file or URL, or with a bucket the name of its default blob.   versions: name -> file or URL, for requests
+    with blob versions.   bucket: folder, `s3://`, `gs://` or `https://host/bucket`; each of its blobs is a version, by
+    its name.
+    """
 
     default: str
     versions: dict[str, str] = Field(default_factory=dict)
+    bucket: str | None = None
 
 
 def _as_source(value: object) -> object:
@@ -251,13 +257,15 @@ def anchored(config: ProcessConfig, folder: Path) -> ProcessConfig:
     """The same configuration with every relative path put under `folder`."""
 
     def place(text: str) -> str:
-        return text if text.startswith(("http://", "https://")) else str(folder / text)
+        return text if text.startswith(("http://", "https://", "s3://", "gs://")) else str(folder / text)
 
     def source(script: ScriptSource | None) -> ScriptSource | None:
         if script is None:
             return None
         versions = {name: place(text) for name, text in script.versions.items()}
-        return ScriptSource(default=place(script.default), versions=versions)
+        if script.bucket is None:
+            return ScriptSource(default=place(script.default), versions=versions)
+        return ScriptSource(default=script.default, versions=versions, bucket=place(script.bucket))
 
     def changed(section: Section, **members: object) -> Section:
         return section.model_copy(update=members)

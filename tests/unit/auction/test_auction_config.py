@@ -120,9 +120,107 @@ def test_reference_environment_names_make_a_buyer() -> None:
     assert config.buyer_front_end is not None
 
 
+SELLER_CODE = json.dumps({"auctionJsUrl": "https://s/score.js"})
+BUYER_CODE = json.dumps({"protectedAppSignalsBiddingJsUrl": "https://b/bid.js"})
+
+
+@pytest.mark.parametrize(
+    ("environ", "services"),
+    [
+        ({"SELLER_FRONTEND_PORT": "50051", "SELLER_ORIGIN_DOMAIN": "s", "AUCTION_SERVER_HOST": "a:1",
+          "SELLER_CODE_FETCH_CONFIG": SELLER_CODE}, {"seller_front_end"}),
+        ({"SELLER_ORIGIN_DOMAIN": "s", "AUCTION_SERVER_HOST": "a:1", "SELLER_CODE_FETCH_CONFIG": SELLER_CODE},
+         {"seller_front_end"}),
+        ({"AUCTION_PORT": "50051", "SELLER_CODE_FETCH_CONFIG": SELLER_CODE}, {"auction"}),
+        ({"SELLER_CODE_FETCH_CONFIG": SELLER_CODE}, {"auction"}),
+        ({"BUYER_FRONTEND_PORT": "50051", "BIDDING_SERVER_ADDR": "b:1"}, {"buyer_front_end"}),
+        ({"BIDDING_SERVER_ADDR": "b:1"}, {"buyer_front_end"}),
+        ({"BIDDING_PORT": "50051", "BUYER_CODE_FETCH_CONFIG": BUYER_CODE, "TEE_KV_SERVER_ADDR": "kv:1"}, {"bidding"}),
+        ({"ADYTON_SNAPSHOT_FOLDER": "ads"}, {"key_value"}),
+        ({"INFERENCE_MODEL_BUCKET_NAME": "models"}, {"inference"}),
+    ],
+)  # fmt: skip
+def test_each_service_starts_alone_from_its_environment_names(environ: dict[str, str], services: set[str]) -> None:
+    config = config_from_environment({"TEST_MODE": "true", **environ})
+
+    names = ("seller_front_end", "auction", "buyer_front_end", "bidding", "key_value", "inference")
+    assert {name for name in names if getattr(config, name) is not None} == services
+    has_port = any(name.endswith("_PORT") for name in environ)
+    assert config.listen == ("0.0.0.0:50051" if has_port else "127.0.0.1:0")
+
+
+@pytest.mark.parametrize(
+    ("mode", "source"),
+    [
+        (0, {"default": "https://b/bid.js", "bucket": None}),
+        ("FETCH_MODE_URL", {"default": "https://b/bid.js", "bucket": None}),
+        (1, {"default": "v1.js", "bucket": "s3://code"}),
+        ("FETCH_MODE_BUCKET", {"default": "v1.js", "bucket": "s3://code"}),
+        (2, {"default": "/srv/bid.js", "bucket": None}),
+    ],
+)
+def test_the_fetch_mode_chooses_among_url_bucket_and_file(mode: object, source: dict[str, object]) -> None:
+    code = {
+        "fetchMode": mode,
+        "protectedAppSignalsBiddingJsUrl": "https://b/bid.js",
+        "protectedAppSignalsBiddingJsBucket": "code",
+        "protectedAppSignalsBiddingJsBucketDefaultBlob": "v1.js",
+        "biddingJsPath": "/srv/bid.js",
+        "urlFetchPeriodMs": 13_000,
+        "urlFetchTimeoutMs": 700,
+    }
+    environ = {"TEST_MODE": "1", "TEE_KV_SERVER_ADDR": "kv:1", "BUYER_CODE_FETCH_CONFIG": json.dumps(code)}
+    config = config_from_environment(environ)
+
+    assert config.bidding is not None
+    assert config.bidding.generate_bid.model_dump(exclude={"versions"}) == source
+    assert (config.code_fetch_period_ms, config.code_fetch_timeout_ms) == (13_000, 700)
+    google = config_from_environment({**environ, "ADYTON_BUCKET_SCHEME": "gs"})
+    if source["bucket"]:
+        assert google.bidding.generate_bid.bucket == "gs://code"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("mode", [3, "url", None, True, [0]])
+def test_another_fetch_mode_is_refused(mode: object) -> None:
+    code = {"fetchMode": mode, "protectedAppSignalsBiddingJsUrl": "https://b/bid.js"}
+    with pytest.raises(ConfigError, match="fetchMode") as caught:
+        config_from_environment({"TEST_MODE": "true", "BUYER_CODE_FETCH_CONFIG": json.dumps(code)})
+    assert caught.value.where == "BUYER_CODE_FETCH_CONFIG"
+
+
+def test_keys_outside_of_test_mode_come_from_the_coordinators_that_are_named() -> None:
+    config = config_from_environment(
+        {
+            "AUCTION_PORT": "50051",
+            "SELLER_CODE_FETCH_CONFIG": SELLER_CODE,
+            "PUBLIC_KEY_ENDPOINT": "https://keys/list",
+            "PRIMARY_COORDINATOR_PRIVATE_KEY_ENDPOINT": "https://one/v1alpha/encryptionKeys",
+            "SECONDARY_COORDINATOR_PRIVATE_KEY_ENDPOINT": "https://two/v1alpha/encryptionKeys/",
+            "PRIVATE_KEY_CACHE_TTL_SECONDS": "3974400",
+            "KEY_REFRESH_FLOW_RUN_FREQUENCY_SECONDS": "20000",
+        }
+    )
+
+    assert config.keys is not None
+    assert config.keys.coordinators == ("https://one", "https://two")
+    assert (config.keys.max_age_s, config.keys.refresh_period_ms) == (3_974_400, 20_000_000)
+
+
+def test_scoring_signals_are_fetched_as_their_mode_says() -> None:
+    seller = {"TEST_MODE": "true", "SELLER_ORIGIN_DOMAIN": "s", "AUCTION_SERVER_HOST": "a:1"}
+    for mode, expected in (
+        ("NOT_FETCHED", (False, False)), ("FETCHED_BUT_OPTIONAL", (True, False)), ("REQUIRED", (True, True)),
+    ):  # fmt: skip
+        front = config_from_environment({**seller, "SCORING_SIGNALS_FETCH_MODE": mode}).seller_front_end
+        assert front is not None
+        assert (front.uses_scoring_signals, front.requires_scoring_signals) == expected
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
+        ("SCORING_SIGNALS_FETCH_MODE", "SOMETIMES"),
+        ("SELLER_FRONTEND_PORT", "http"),
         ("TEST_MODE", "maybe"),
         ("GET_BID_RPC_TIMEOUT_MS", "soon"),
         ("BUYER_SERVER_HOSTS", "["),

@@ -1,4 +1,4 @@
-"""Scripts and schemas by version, fetched from files and URLs and swapped while requests run (protected-auction §15).
+"""Scripts and schemas by version, fetched from files, URLs and buckets and swapped while requests run (§15).
 
 A request takes the handle of its version once and keeps it; a newer version of the same name only changes what later
 requests get, and the old script is unloaded after a grace period longer than any request.
@@ -8,27 +8,56 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from adyton.auction.config import ScriptSource
 from adyton.auction.errors import CodeFetchError, UnknownVersionError
+from adyton.auction.services.buckets import MAX_BLOB_BYTES, Bucket, open_bucket
 from adyton.kernel.errors import AdytonError
 from adyton.sandbox.pool import SandboxPool
 from adyton.sandbox.values import UdfHandle, UdfKind
 
 _log = logging.getLogger(__name__)
-MAX_BLOB_BYTES = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Blob:
+    """One version's place: a file, an http(s) URL, or a name in a bucket."""
+
+    place: str
+    bucket: Bucket | None = None
+
+    def __str__(self) -> str:
+        return self.place
 
 
 class BlobFetcher:
-    """Reads a blob from a file or an http(s) URL, within a time and a size."""
+    """Reads a blob from a file, an http(s) URL or a bucket, within a time and a size."""
 
     def __init__(self, *, timeout_ms: int) -> None:
         self._timeout_s = timeout_ms / 1000
 
+    async def versions(self, source: ScriptSource | None) -> dict[str, Blob]:
+        """Where each version of `source` is now; "" is the default. A bucket is listed anew each time.
+
+        Raises CodeFetchError if a bucket cannot be listed.
+        """
+        if source is None:
+            return {}
+        found = {version: Blob(place) for version, place in source.versions.items()}
+        if source.bucket is None:
+            return {**found, "": Blob(source.default)}
+        bucket = open_bucket(source.bucket, timeout_s=self._timeout_s)
+        found |= {name: Blob(name, bucket) for name in await bucket.names()}
+        return {**found, "": Blob(source.default, bucket)}
+
+    async def fetch_blob(self, blob: Blob) -> bytes:
+        """The bytes of one version. Raises CodeFetchError as `fetch`."""
+        return await (self.fetch(blob.place) if blob.bucket is None else blob.bucket.read(blob.place))
+
     async def fetch(self, source: str) -> bytes:
-        """The bytes at `source`.
+        """The bytes at `source`, a file or a URL.
 
         Raises CodeFetchError if it cannot be read in time, answers anything but 200, or is larger than 8 MiB.
         """
@@ -78,7 +107,7 @@ class ScriptStore:
         self._fetcher = fetcher
         self._owner = owner
         self._kind = kind
-        self._sources: Mapping[str, str] = {**source.versions, "": source.default}
+        self._source = source
         self._handles: dict[str, UdfHandle] = {}
         self._grace_s = grace_s
         self._unloading: set[asyncio.Task[None]] = set()
@@ -87,16 +116,25 @@ class ScriptStore:
         """Fetch all versions and swap those that changed.
 
         Raises CodeFetchError or the sandbox's errors if a version that nothing serves yet cannot be loaded; a version
-        that is served stays as it is when its source is gone or broken, with a warning.
+        that is served stays as it is when its source is gone or broken, with a warning. A broken blob that is new in
+        the bucket costs its own version only, since whoever fills a bucket does not see this process.
         """
-        for version, source in self._sources.items():
+        try:
+            versions = await self._fetcher.versions(self._source)
+        except AdytonError as error:
+            if not self._handles:
+                raise
+            _log.warning("keeping the loaded versions of %s: %s", self._source.bucket, error)
+            return
+        for version, blob in versions.items():
             try:
-                code = (await self._fetcher.fetch(source)).decode("utf-8", "replace")
+                code = (await self._fetcher.fetch_blob(blob)).decode("utf-8", "replace")
                 handle = await self._pool.load(self._owner, code, self._kind)
             except AdytonError as error:
-                if version not in self._handles:
+                is_own = blob.bucket is None or version == ""
+                if version not in self._handles and is_own:
                     raise
-                _log.warning("keeping the loaded version of %s: %s", source, error)
+                _log.warning("version %s is not loaded anew: %s", blob, error)
                 continue
             old = self._handles.get(version)
             self._handles[version] = handle

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 
 import orjson
 
@@ -21,16 +20,21 @@ class EgressSchemaStore:
 
     def __init__(self, fetcher: BlobFetcher, source: ScriptSource | None) -> None:
         self._fetcher = fetcher
-        self._sources: Mapping[str, str] = {} if source is None else {**source.versions, "": source.default}
+        self._source = source
         self._schemas: dict[str, EgressSchema] = {}
 
     async def refresh(self) -> None:
         """Fetch and parse all versions; one that fails keeps its last good state, with a warning."""
-        for version, source in self._sources.items():
+        try:
+            versions = await self._fetcher.versions(self._source)
+        except CodeFetchError as error:
+            _log.warning("egress schemas are not loaded: %s", error)
+            return
+        for version, blob in versions.items():
             try:
-                self._schemas[version] = EgressSchema.parse(await self._fetcher.fetch(source))
+                self._schemas[version] = EgressSchema.parse(await self._fetcher.fetch_blob(blob))
             except (CodeFetchError, EgressSchemaError) as error:
-                _log.warning("egress schema %s is not loaded: %s", source, error)
+                _log.warning("egress schema %s is not loaded: %s", blob, error)
 
     def schema(self, version: str = "") -> EgressSchema | None:
         """The schema of a version ("" and "default" are the default), or None: the payload is then cleared."""
