@@ -14,7 +14,8 @@ import click
 from adyton.cleanroom.attestation.checks import CheckName, Platform, Verdict
 from adyton.cleanroom.attestation.document_time import document_time_ms
 from adyton.cleanroom.attestation.errors import EvidenceFormatError
-from adyton.cleanroom.attestation.expected import Expected
+from adyton.cleanroom.attestation.expected import TCB_STATUSES, Expected
+from adyton.cleanroom.attestation.snp_tcb import SnpTcb
 from adyton.cleanroom.attestation.verify import verify
 from adyton.kernel.clock import SystemClock, iso_utc
 from adyton.kernel.errors import BadInputError, RefusedError
@@ -69,6 +70,14 @@ def attest() -> None:
     help="Intel's TCB info, QE identity and lists as JSON; needs dcap-qvl.",
 )
 @click.option("--vmpl", "vmpls", type=click.IntRange(0, 3), multiple=True, help="SNP levels that may ask. Repeatable.")
+@click.option("--snp-floor", metavar="BOOTLOADER.TEE.SNP.MICROCODE", help="Oldest SEV-SNP firmware: 3.0.8.115.")
+@click.option(
+    "--tcb-status",
+    "tcb_statuses",
+    type=click.Choice(sorted(TCB_STATUSES)),
+    multiple=True,
+    help="What Intel may say of the firmware; default: UpToDate only. Repeatable.",
+)
 @click.option("--audience", help="The aud that a Confidential Space token must carry.")
 @click.option("--allow-dev", is_flag=True, help="Let development platforms pass; they protect nothing.")
 @click.option("--strict", is_flag=True, help="Fail also for checks that were not asked, as a key broker does.")
@@ -84,6 +93,8 @@ def verify_command(
     revocation_lists: tuple[Path, ...],
     collateral: Path | None,
     vmpls: tuple[int, ...],
+    snp_floor: str | None,
+    tcb_statuses: tuple[str, ...],
     audience: str | None,
     allow_dev: bool,
     strict: bool,
@@ -109,6 +120,8 @@ def verify_command(
         collateral=None if collateral is None else _read(collateral),
         audience=audience,
         allowed_vmpls=frozenset(vmpls) or None,
+        snp_floor=None if snp_floor is None else SnpTcb.parse(snp_floor),
+        tcb_statuses=frozenset(tcb_statuses or ("UpToDate",)),
     )
     at_ms, origin = _judged_at(at, kind, evidence, asked)
     verdict = verify(kind, evidence, expected=replace(asked, at_ms=at_ms))

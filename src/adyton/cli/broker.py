@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import click
 
-from adyton.cleanroom.attestation.expected import Expected
+from adyton.cleanroom.attestation.expected import MAX_AGE_MS, TCB_STATUSES, Expected
+from adyton.cleanroom.attestation.snp_tcb import SnpTcb
 from adyton.cleanroom.broker import ContractTerms, KeyBroker
 from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.broker_server import address_of, listen, serve
 from adyton.cleanroom.broker_store import BrokerStore
+from adyton.cleanroom.hardening import no_core_dump
 from adyton.cleanroom.key_release import active_contracts, data_keys
 from adyton.cleanroom.sealed_table import load_manifest
 from adyton.cleanroom.signed_contract import load_contract
@@ -48,6 +51,34 @@ def broker() -> None:
     "--trust", "trust_anchors", multiple=True, type=_FILE, help="A JWKS, or a TPM's key or issuer. Repeatable."
 )
 @click.option("--audience", help="The aud that Confidential Space tokens must carry.")
+@click.option(
+    "--vmpl",
+    "vmpls",
+    type=click.IntRange(0, 3),
+    multiple=True,
+    help="SEV-SNP privilege levels that may ask; default: 0 only. Repeatable.",
+)
+@click.option(
+    "--snp-floor",
+    metavar="BOOTLOADER.TEE.SNP.MICROCODE",
+    help="Oldest SEV-SNP firmware to accept, such as 3.0.8.115; default: any that its certificate names.",
+)
+@click.option(
+    "--tcb-status",
+    "tcb_statuses",
+    type=click.Choice(sorted(TCB_STATUSES)),
+    multiple=True,
+    help="What Intel may say of a platform's firmware; default: UpToDate only. Repeatable.",
+)
+@click.option(
+    "--max-age",
+    "max_age_s",
+    metavar="SECONDS",
+    type=click.IntRange(1),
+    default=MAX_AGE_MS // 1000,
+    show_default=True,
+    help="How old evidence may be, where it carries a time.",
+)
 def serve_command(
     key_file: Path,
     passphrase_file: Path | None,
@@ -59,12 +90,19 @@ def serve_command(
     collateral: Path | None,
     trust_anchors: tuple[Path, ...],
     audience: str | None,
+    vmpls: tuple[int, ...],
+    snp_floor: str | None,
+    tcb_statuses: tuple[str, ...],
+    max_age_s: int,
 ) -> None:
     """Serve one owner's broker until interrupted; prints its address on stdout.
 
     Contract files are read again at each request: a notice that suspends or revokes a contract counts at once.
     """
     clock = SystemClock()
+    # The owner's keys stay in this process: out of core files, and not to be read by the user's other processes.
+    if sys.platform == "linux":
+        no_core_dump()
     owner = open_party(key_file, passphrase_file)
     tables = [load_manifest(path) for path in manifests]
     for table in tables:
@@ -81,6 +119,10 @@ def serve_command(
         collateral=None if collateral is None else collateral.read_bytes(),
         trust_anchors=tuple(path.read_bytes() for path in trust_anchors),
         audience=audience,
+        allowed_vmpls=frozenset(vmpls or (0,)),
+        snp_floor=None if snp_floor is None else SnpTcb.parse(snp_floor),
+        tcb_statuses=frozenset(tcb_statuses or ("UpToDate",)),
+        max_age_ms=max_age_s * 1000,
     )
     memory = BrokerStore(store)
     sock = listen(address)

@@ -37,6 +37,14 @@ def test_a_genuine_report_is_printed_check_by_check_and_what_was_not_asked_is_sa
     assert "chain" in result.stdout
 
 
+def test_a_floor_for_amds_firmware_is_kept_and_a_malformed_one_is_named() -> None:
+    assert call(*SNP, "--snp-floor", "0.0.0.0").exit_code == 0
+    under = call(*SNP, "--json", "--snp-floor", "255.0.0.0")
+    assert states(under)["tcb"] == "failed"
+    for malformed in ("3.0.8", "3.0.8.115.1.1", "3.0.8.256", "3.0.8.x", ""):
+        assert isinstance(call(*SNP, "--snp-floor", malformed).exception, BadInputError)
+
+
 @pytest.mark.parametrize("arguments", [NITRO, TDX, ("verify", str(DATA / "tpm-evidence.json"), "--platform", "tpm")])
 def test_genuine_evidence_passes_at_its_own_date(arguments: tuple[str, ...]) -> None:
     assert call(*arguments, "--at", "document").exit_code == 0

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from adyton.cleanroom.attestation.checks import CheckName, Platform, Verdict
+from adyton.cleanroom.attestation.errors import ExpectationError
 from adyton.cleanroom.attestation.expected import Expected
 from adyton.cleanroom.attestation.roots import PINNED_ROOTS, key_fingerprint
 from adyton.cleanroom.attestation.verify import verify
@@ -178,6 +179,13 @@ def test_a_made_root_is_not_intels() -> None:
     expected = Expected(at_ms=int(AT.timestamp() * 1000), nonce=NONCE)
 
     assert CheckName.CHAIN in verify(Platform.SGX, GOOD["sgx v3"][1], expected=expected).failed
+
+
+def test_a_status_that_intel_never_gives_or_that_nobody_may_accept_is_no_policy() -> None:
+    assert Expected(at_ms=1, tcb_statuses=frozenset({"SWHardeningNeeded"})).tcb_statuses == {"SWHardeningNeeded"}
+    for status in ("Revoked", "uptodate", ""):
+        with pytest.raises(ExpectationError, match="not a TCB status"):
+            Expected(at_ms=1, tcb_statuses=frozenset({status}))
 
 
 def test_collateral_without_its_library_or_that_is_no_collateral_is_refused() -> None:

@@ -16,6 +16,7 @@ import pytest
 from adyton.cleanroom.attestation.checks import REQUIRED, CheckName, Platform, Verdict
 from adyton.cleanroom.attestation.document_time import document_time_ms
 from adyton.cleanroom.attestation.expected import Expected
+from adyton.cleanroom.attestation.snp_tcb import SnpTcb
 from adyton.cleanroom.attestation.verify import verify
 
 DATA = Path(__file__).parent / "data"
@@ -235,6 +236,14 @@ def test_privilege_levels_other_than_zero_must_be_allowed() -> None:
     assert CheckName.VMPL in snp().judge(bytes(lower)).failed
     assert not snp().judge(allowed_vmpls=frozenset({1})).check(CheckName.VMPL).passed
     assert snp().judge(allowed_vmpls=frozenset({0, 1})).check(CheckName.VMPL).passed
+
+
+def test_firmware_under_the_floor_is_refused_part_by_part() -> None:
+    own = SnpTcb.parse("3.0.8.115")
+    assert str(own) in snp().judge().check(CheckName.TCB).found
+    assert snp().judge(snp_floor=own).check(CheckName.TCB).passed
+    for newer in ("4.0.8.115", "3.1.8.115", "3.0.9.115", "3.0.8.116"):
+        assert CheckName.TCB in snp().judge(snp_floor=SnpTcb.parse(newer)).failed
 
 
 @pytest.mark.parametrize("name", sorted(ALL))

@@ -163,14 +163,18 @@ def _tcb(findings: Findings, quote: bytes, expected: Expected) -> None:
     except (ValueError, RecursionError) as error:
         raise EvidenceFormatError("the collateral cannot be read") from error
     try:
-        status = str(library.verify(quote, collateral, expected.at_ms // 1000).status)
+        verified = library.verify(quote, collateral, expected.at_ms // 1000)
     except ValueError as error:
         reason = str(error).splitlines()[0][:160]
         for name in (CheckName.TCB, CheckName.REVOCATION):
             findings.add(name, False, f"refused by dcap-qvl: {reason}")
         return
+    status = str(verified.status)
     findings.add(CheckName.REVOCATION, status != "Revoked", "lists are current; nothing of the chain is on them")
-    findings.add(CheckName.TCB, status == "UpToDate", f"status {status}")
+    accepted = ", ".join(sorted(expected.tcb_statuses))
+    is_accepted, advisories = status in expected.tcb_statuses, ", ".join(sorted(verified.advisory_ids))
+    told = f"status {status}{f' ({advisories})' if advisories else ''}"
+    findings.add(CheckName.TCB, is_accepted, told if is_accepted else f"{told}; accepted: {accepted or 'none'}")
 
 
 def _dcap_qvl() -> ModuleType | None:

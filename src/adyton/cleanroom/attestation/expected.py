@@ -18,6 +18,13 @@ MAX_AGE_MS = 5 * 60_000
 MAX_AHEAD_MS = 60_000
 # What a Nitro document can carry; other platforms carry less, and a longer nonce cannot be in their evidence.
 MAX_NONCE_BYTES = 512
+# Intel's words, without "Revoked", which nobody can accept. Source: Intel PCS v4, "tcbStatus".
+TCB_STATUSES = frozenset(
+    (
+        *("UpToDate", "SWHardeningNeeded", "ConfigurationNeeded", "ConfigurationAndSWHardeningNeeded"),
+        *("OutOfDate", "OutOfDateConfigurationNeeded"),
+    )
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +39,7 @@ class Expected:
     trust_anchors: files that the caller trusts on purpose, where no vendor's root can be pinned: a JWKS or a root
         certificate for Confidential Space; an attestation key (PEM or DER) or its issuer's certificate for TPMs.
     collateral: Intel's TCB info, QE identity and CRLs, as `dcap-qvl` reads it (JSON).
+    tcb_statuses: what Intel may say of a platform's firmware, of `TCB_STATUSES`.
     audience: the `aud` that a Confidential Space token must carry.
     snp_floor: the oldest SEV-SNP firmware to accept.   allowed_vmpls: privilege levels that may ask for SNP reports.
     """
@@ -46,6 +54,7 @@ class Expected:
     revocation_lists: tuple[bytes, ...] = ()
     trust_anchors: tuple[bytes, ...] = ()
     collateral: bytes | None = None
+    tcb_statuses: frozenset[str] = frozenset({"UpToDate"})
     audience: str | None = None
     snp_floor: SnpTcb | None = None
     allowed_vmpls: frozenset[int] | None = frozenset({0})
@@ -63,6 +72,10 @@ class Expected:
             if not any(value):
                 # Zero bytes are what evidence carries when nothing was bound to it.
                 raise ExpectationError(f"a {name} without a byte other than zero binds nothing")
+        if unknown := self.tcb_statuses - TCB_STATUSES:
+            raise ExpectationError(
+                f"not a TCB status: {', '.join(sorted(unknown))}", hint=", ".join(sorted(TCB_STATUSES))
+            )
         for measurement in self.allowed_measurements or ():
             if not measurement or measurement != measurement.lower() or not _is_hex(measurement):
                 raise ExpectationError("a measurement is lower-case hex", where="allowed_measurements")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from adyton.cleanroom.attestation.errors import ExpectationError
+
 
 @dataclass(frozen=True)
 class SnpTcb:
@@ -14,6 +16,20 @@ class SnpTcb:
     snp: int
     microcode: int
     fmc: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> SnpTcb:
+        """From `BOOTLOADER.TEE.SNP.MICROCODE`, or `FMC.` before it (Turin): decimal numbers up to 255.
+
+        Raises ExpectationError.
+        """
+        parts = text.split(".")
+        if len(parts) not in (4, 5) or not all(part.isascii() and part.isdigit() and int(part) < 256 for part in parts):
+            raise ExpectationError(
+                "an SEV-SNP floor is BOOTLOADER.TEE.SNP.MICROCODE", where=text[:32], hint="for example 3.0.8.115"
+            )
+        *fmc, bootloader, tee, snp, microcode = map(int, parts)
+        return cls(bootloader, tee, snp, microcode, fmc[0] if fmc else None)
 
     def at_least(self, floor: SnpTcb) -> bool:
         return (
