@@ -69,7 +69,11 @@ def expected_outputs(templates: Iterable[Template]) -> tuple[Output, ...]:
 
 @dataclass(frozen=True)
 class DatasetTerms:
-    """One sealed table. `ciphertext_sha256` is 64 lower-case hex digits; `population` names the users it describes."""
+    """One sealed table. `ciphertext_sha256` is 64 lower-case hex digits; `population` names the users it describes.
+
+    appends: whether later versions that the owner seals and signs, with the same columns, belong to the dataset too:
+    the next days of a log, or the batches of a stream.
+    """
 
     dataset_id: DatasetId
     version: int
@@ -79,6 +83,7 @@ class DatasetTerms:
     join_column: str
     rows: int
     ciphertext_sha256: str
+    appends: bool = False
 
     def __post_init__(self) -> None:
         names = [column.name for column in self.columns]
@@ -102,6 +107,8 @@ class DatasetTerms:
             "join_column": self.join_column,
             "rows": self.rows,
             "ciphertext_sha256": self.ciphertext_sha256,
+            # Said only where it is so: contracts from before it could be said keep their hash.
+            **({"appends": True} if self.appends else {}),
         }
 
 
@@ -318,7 +325,9 @@ _RULE_FIELDS = frozenset(
 
 
 def _dataset(value: object) -> DatasetTerms:
-    item = _object(value, "datasets", _DATASET_FIELDS)
+    item = _object(value, "datasets", _DATASET_FIELDS, optional=frozenset({"appends"}))
+    if item.get("appends", True) is not True:
+        raise ContractError("appends is true or not there", where="datasets")
     return DatasetTerms(
         dataset_id=DatasetId(_text(item["dataset_id"], "dataset_id")),
         version=_whole(item["version"], "version"),
@@ -328,6 +337,7 @@ def _dataset(value: object) -> DatasetTerms:
         join_column=_text(item["join_column"], "join_column"),
         rows=_whole(item["rows"], "rows"),
         ciphertext_sha256=_text(item["ciphertext_sha256"], "ciphertext_sha256"),
+        appends="appends" in item,
     )
 
 
@@ -356,10 +366,12 @@ def _output(value: object) -> OutputTerms:
     return OutputTerms(Output(_text(item["output"], "output")), recipients)
 
 
-def _object(value: object, where: str, fields: frozenset[str]) -> Mapping[str, object]:
+def _object(
+    value: object, where: str, fields: frozenset[str], *, optional: frozenset[str] = frozenset()
+) -> Mapping[str, object]:
     if not isinstance(value, Mapping):
         raise ContractError("must be a JSON object", where=where)
-    missing, unknown = fields - set(value), set(value) - fields
+    missing, unknown = fields - set(value), set(value) - fields - optional
     if missing or unknown:
         what = f"missing {sorted(missing)}" if missing else f"unknown {sorted(map(str, unknown))}"
         raise ContractError(f"{what} fields", where=where)

@@ -56,6 +56,10 @@ class JobSpec:
     dataset that is not named.   features: columns of the joined table that models may use, all of them if empty.
     members, max_epochs: of each model's training (`TrainConfig`).   engine: what computes joins, features and groups;
     Spark runs code that no measurement covers, so every owner must allow development runs.
+
+    incremental: continue from the state of the run before, reading only versions that were appended since; templates
+    then see the new rows, with everything known before (models: all rows so far).   lateness_ms: how far back in time
+    a later base table may reach into an earlier one (`join_state`).
     """
 
     job_id: JobId
@@ -74,6 +78,8 @@ class JobSpec:
     members: int = 1
     counters: Mapping[DatasetId, tuple[Counter, ...]] = field(default_factory=dict)
     features: tuple[str, ...] = ()
+    incremental: bool = False
+    lateness_ms: int = 0
 
     def __post_init__(self) -> None:
         if not _JOB_ID.fullmatch(self.job_id):
@@ -94,6 +100,8 @@ class JobSpec:
             raise BadInputError(f"a job has at most {MAX_QUERIES} queries, each with its own name", where="queries")
         if self.base in self.partners or not self.partners:
             raise BadInputError("a job joins a base dataset with at least one other dataset")
+        if self.lateness_ms < 0:
+            raise BadInputError("lateness_ms is at least 0", where="lateness_ms")
         if set(self.counters) - {self.base, *self.partners}:
             raise BadInputError("counters are declared for a dataset that the job does not use", where="counters")
 
@@ -154,6 +162,8 @@ class JobSpec:
             "members": self.members,
             "counters": {str(dataset): [_counter_json(c) for c in some] for dataset, some in self.counters.items()},
             "features": list(self.features),
+            "incremental": self.incremental,
+            "lateness_ms": self.lateness_ms,
         }
 
     @classmethod
@@ -182,6 +192,8 @@ class JobSpec:
                     for dataset, some in value.get("counters", {}).items()
                 },
                 features=tuple(str(name) for name in value.get("features", ())),
+                incremental=value.get("incremental", False) is True,
+                lateness_ms=int(value.get("lateness_ms", 0)),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise BadInputError(f"the job is malformed: {type(error).__name__} at {error}") from error

@@ -98,7 +98,7 @@ def join_tables(
     shown = engine.register("impressions", impressions.select([ROW, "user_key", "time", "item"]))
     for party, prefix, added in [(base, "own", own)] + [(p, p.name, theirs) for p in partners]:
         events, known = news[party.name], (past or {}).get(party.name)
-        source = engine.register(f"events_{prefix}", events) if known is None else None
+        source: Any = engine.register(f"events_{prefix}", events) if known is None else None
         wanted = party_counters(party, prefix, counters)
         for side, key_column, id_column in (
             (Role.USER, "user_key", party.schema.user_id.name),
@@ -109,7 +109,7 @@ def join_tables(
             if not here:
                 continue
             columns = list(dict.fromkeys(counter.column for counter in here if counter.column is not None))
-            weight = []
+            weight: list[str] = []
             if known is not None:
                 weight = [WEIGHT]
                 source = engine.register(f"events_{prefix}_{key_column}", known.weighted(key_column, columns, events))

@@ -26,23 +26,22 @@ from adyton.cleanroom.features import TIME, WEIGHT
 from adyton.kernel.errors import BadInputError
 
 USER_KEY, ITEM = "user_key", "item"
+NEVER_MS = -(1 << 62)
 _MAGIC = b"ADYTSTA1"
 
 
 @dataclass(frozen=True)
 class PartyPast:
-    """What is known of one party's tables so far. `rows`: how many were joined.
+    """What is known of one party's events so far.
 
     by_user, by_item: weighted events up to the watermark: the key, time, weight, sums float64.   profile: each user's
-    newest event up to the watermark, whole.   tail: later events, whole.   users: every user key so far, ascending.
+    newest event up to the watermark, whole.   tail: later events, whole.
     """
 
     by_user: pa.Table
     by_item: pa.Table
     profile: pa.Table
     tail: pa.Table
-    users: pa.Array
-    rows: int
 
     def weighted(self, key: str, columns: Sequence[str], new: pa.Table) -> pa.Table:
         """All events so far and the new ones, by `key`: key, time, weight and `columns` as float64."""
@@ -56,19 +55,22 @@ class PartyPast:
 
 @dataclass(frozen=True)
 class JoinState:
-    """Everything that is carried from one incremental run to the next.
+    """Everything that is carried from one incremental run to the next; each by the party's short name.
 
-    join_key: HMAC key of user ids.   versions: newest joined version by dataset.   watermark_ms: see the module's head.
-    rows: the base's rows so far with their features and user keys, where models are trained on all of them.
+    join_key: HMAC key of user ids.   versions: newest joined version by dataset.   users: every user key so far,
+    ascending, int64.   party_rows: how many rows were joined.   watermark_ms: see the module's head.   parties: what
+    features need.   known: what queries need of partners (`joined_view.newest_known`).   rows: the base's rows so far
+    with features and user keys, for models.
     """
 
     join_key: bytes
     versions: Mapping[str, int]
-    watermark_ms: int
-    parties: Mapping[str, PartyPast]
-    rows: pa.Table | None = None
-    sequence: int = 1
+    users: Mapping[str, pa.Array]
+    party_rows: Mapping[str, int]
+    watermark_ms: int = NEVER_MS
+    parties: Mapping[str, PartyPast] = field(default_factory=dict)
     known: Mapping[str, pa.Table] = field(default_factory=dict)
+    rows: pa.Table | None = None
 
     def to_bytes(self) -> bytes:
         """One header and the tables as Arrow streams."""
@@ -76,7 +78,7 @@ class JoinState:
         for name, past in self.parties.items():
             parts = {"by_user": past.by_user, "by_item": past.by_item, "profile": past.profile, "tail": past.tail}
             tables |= {f"{name}/{part}": table for part, table in parts.items()}
-            tables[f"{name}/users"] = pa.table({"users": past.users})
+        tables |= {f"{name}/users": pa.table({"users": keys}) for name, keys in self.users.items()}
         tables |= {f"{name}/known": table for name, table in self.known.items()}
         if self.rows is not None:
             tables["rows"] = self.rows
@@ -86,8 +88,8 @@ class JoinState:
                 "join_key": self.join_key.hex(),
                 "versions": dict(self.versions),
                 "watermark_ms": self.watermark_ms,
-                "sequence": self.sequence,
-                "party_rows": {name: past.rows for name, past in self.parties.items()},
+                "party_rows": dict(self.party_rows),
+                "parties": sorted(self.parties),
                 "tables": [[name, len(body)] for name, body in bodies.items()],
             }
         ).encode()
@@ -107,20 +109,22 @@ class JoinState:
                 place += length
             parties = {
                 name: PartyPast(
-                    *(tables[f"{name}/{part}"] for part in ("by_user", "by_item", "profile", "tail")),
-                    users=tables[f"{name}/users"]["users"].combine_chunks(),
-                    rows=rows,
+                    by_user=tables[f"{name}/by_user"],
+                    by_item=tables[f"{name}/by_item"],
+                    profile=tables[f"{name}/profile"],
+                    tail=tables[f"{name}/tail"],
                 )
-                for name, rows in header["party_rows"].items()
+                for name in header["parties"]
             }
             return cls(
                 join_key=bytes.fromhex(header["join_key"]),
                 versions=header["versions"],
+                users={name: tables[f"{name}/users"]["users"].combine_chunks() for name in header["party_rows"]},
+                party_rows=header["party_rows"],
                 watermark_ms=header["watermark_ms"],
                 parties=parties,
-                rows=tables.get("rows"),
-                sequence=header["sequence"],
                 known={name[: -len("/known")]: t for name, t in tables.items() if name.endswith("/known")},
+                rows=tables.get("rows"),
             )
         except (ValueError, KeyError, TypeError, pa.ArrowException) as error:
             raise StateRefusedError("the state is damaged") from error
@@ -147,16 +151,18 @@ def past_of(
     waiting = new if before is None else pa.concat_tables([before.tail, new])
     is_past = pc.less_equal(waiting[TIME], watermark_ms)
     settled, tail = waiting.filter(is_past), waiting.filter(pc.invert(is_past))
-    keys = pc.unique(new[USER_KEY])
-    users = keys if before is None else pc.unique(pa.chunked_array([before.users, keys]))
     return PartyPast(
         by_user=_summed(before.by_user if before else None, settled, USER_KEY, user_columns),
         by_item=_summed(before.by_item if before else None, settled, ITEM, item_columns),
         profile=_newest(settled if before is None else pa.concat_tables([before.profile, settled])),
         tail=tail.combine_chunks(),
-        users=users.sort(),
-        rows=new.num_rows + (before.rows if before else 0),
     )
+
+
+def users_with(before: pa.Array | None, keys: pa.ChunkedArray) -> pa.Array:
+    """Every user key so far, ascending."""
+    chunks = keys.chunks if before is None else [before, *keys.chunks]
+    return pc.unique(pa.chunked_array(chunks, pa.int64())).sort()
 
 
 def check_order(times: pa.ChunkedArray, watermark_ms: int) -> None:

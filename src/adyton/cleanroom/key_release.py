@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 
+from adyton.cleanroom.appended import STATE_ID, batch_id, is_appended, state_key_name, state_share
 from adyton.cleanroom.broker import ActiveContracts, DataKeys, ReleaseTerms
 from adyton.cleanroom.contract_states import ContractState
 from adyton.cleanroom.errors import ContractSignatureError, ContractStateError
@@ -15,8 +16,16 @@ from adyton.kernel.clock import Clock
 from adyton.kernel.ids import ContractHash, PartyName
 
 
-def active_contracts(contracts: Iterable[SignedContract], owner: PartyName, clock: Clock) -> ActiveContracts:
-    """The owner's contracts, each looked up at the moment of a request: signatures, notices and dates are checked."""
+def active_contracts(
+    contracts: Iterable[SignedContract],
+    owner: PartyName,
+    clock: Clock,
+    manifests: Callable[[], Iterable[Manifest]] = tuple,
+) -> ActiveContracts:
+    """The owner's contracts, each looked up at the moment of a request: signatures, notices and dates are checked.
+
+    manifests: the owner's sealed tables at that moment; versions appended to a contract's datasets are among them.
+    """
     by_hash = {signed.contract.hash: signed for signed in contracts}
 
     def find(contract_hash: ContractHash) -> ReleaseTerms | None:
@@ -24,31 +33,44 @@ def active_contracts(contracts: Iterable[SignedContract], owner: PartyName, cloc
         if signed is None or _state(signed, clock.now_ms()) is not ContractState.ACTIVE:
             return None
         contract, rule = signed.contract, signed.contract.binding_rule
+        names = {}
+        for terms in contract.datasets:
+            if terms.owner != owner:
+                continue
+            names[terms.dataset_id] = key_name(terms.dataset_id, terms.version, terms.ciphertext_sha256)
+            if not terms.appends:
+                continue
+            names[STATE_ID] = state_key_name(contract.hash)
+            for manifest in manifests():
+                if is_appended(manifest, terms):
+                    batch = batch_id(manifest.dataset_id, manifest.version)
+                    names[batch] = key_name(manifest.dataset_id, manifest.version, manifest.ciphertext_sha256)
         return ReleaseTerms(
             contract_hash=contract.hash,
             measurements=rule.measurements,
             allow_dev=rule.allow_dev,
             expires_at_ms=contract.expires_at_ms,
-            dataset_ids=frozenset(terms.dataset_id for terms in contract.datasets if terms.owner == owner),
-            key_names={
-                terms.dataset_id: key_name(terms.dataset_id, terms.version, terms.ciphertext_sha256)
-                for terms in contract.datasets
-                if terms.owner == owner
-            },
+            dataset_ids=frozenset(names),
+            key_names=names,
         )
 
     return find
 
 
-def data_keys(manifests: Sequence[Manifest], owner: Party) -> DataKeys:
-    """Data keys of the owner's tables, unwrapped at each request and not kept.
+def data_keys(manifests: Iterable[Manifest] | Callable[[], Iterable[Manifest]], owner: Party) -> DataKeys:
+    """Data keys of the owner's tables, unwrapped at each request and not kept; and its share of a contract's state key.
 
     A key is found under its dataset's id, version and ciphertext hash together: a contract over another version, or
     over another file that was sealed as the same version, gets none.
     """
-    by_name = {key_name(m.dataset_id, m.version, m.ciphertext_sha256): m for m in manifests}
+    given = tuple(manifests) if not callable(manifests) else None
 
     def find(name: str) -> SecretBytes | None:
+        if name.startswith(STATE_ID):
+            return SecretBytes(state_share(owner, name))
+        # A callable tells what lies there at this moment: tables that were appended meanwhile are among them.
+        known = manifests() if callable(manifests) else given or ()
+        by_name = {key_name(m.dataset_id, m.version, m.ciphertext_sha256): m for m in known}
         manifest = by_name.get(name)
         return SecretBytes(owner_dek(manifest, owner)) if manifest is not None else None
 

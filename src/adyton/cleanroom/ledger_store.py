@@ -32,9 +32,10 @@ from adyton.cleanroom.errors import LedgerRollbackError, LedgerUnavailableError
 from adyton.kernel.audit import GENESIS_HASH, AuditEntry, link, verify_chain
 from adyton.kernel.canonical import Json
 from adyton.kernel.clock import Clock, SystemClock
-from adyton.kernel.ledger import Account, Ledger, PrivacyLoss, Reservation
+from adyton.kernel.ledger import Account, Ledger, LedgerStateError, PrivacyLoss, Reservation
 
 BUSY_TIMEOUT_S = 30.0
+STATE_KIND = "state"
 _TABLE = """
 CREATE TABLE IF NOT EXISTS ledger_entry (
   sequence INTEGER PRIMARY KEY, at_ms INTEGER NOT NULL, kind TEXT NOT NULL, body TEXT NOT NULL,
@@ -94,6 +95,15 @@ class FileCounter:
             partial.replace(self._path)
         except OSError as error:
             raise LedgerUnavailableError("the ledger's counter cannot be written", where=self._path.name) from error
+
+
+@dataclass(frozen=True)
+class StateRecord:
+    """Which state an incremental run left: its number among those of its `lineage`, and the hash of its file."""
+
+    lineage: str
+    sequence: int
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -171,6 +181,24 @@ class LedgerStore:
     def cancel(self, reservation_id: str) -> None:
         """Give back a reservation whose job released nothing. Raises LedgerStateError."""
         self._settle("cancelled", reservation_id, None)
+
+    def newest_state(self, lineage: str) -> StateRecord | None:
+        """The state that the next incremental run continues from. In the chain, so a rollback of it shows."""
+        with self._transaction():
+            return _newest_state(self._verified_entries(), lineage)
+
+    def record_state(self, record: StateRecord) -> None:
+        """From here on `record` is the newest. Raises LedgerStateError unless it follows the newest."""
+        with self._transaction():
+            entries = self._verified_entries()
+            newest = _newest_state(entries, record.lineage)
+            if record.sequence != (newest.sequence if newest else 0) + 1:
+                raise LedgerStateError("another run recorded a state meanwhile", where=record.lineage)
+            self._append(
+                entries,
+                STATE_KIND,
+                {"lineage": record.lineage, "sequence": record.sequence, "sha256": record.sha256},
+            )
 
     @contextmanager
     def job_lock(self, job_id: str) -> Iterator[None]:
@@ -297,6 +325,8 @@ def _replay(entries: list[AuditEntry], budgets: Mapping[Account, PrivacyLoss]) -
 
 
 def _apply(ledger: Ledger, kind: str, body: Mapping[str, Json]) -> Ledger:
+    if kind == STATE_KIND:
+        return ledger
     reservation_id = str(body["reservation_id"])
     if kind == "reserved":
         account = Account(str(body["owner"]), str(body["population"]))
@@ -312,6 +342,13 @@ def _apply(ledger: Ledger, kind: str, body: Mapping[str, Json]) -> Ledger:
         return ledger
     assert kind == "cancelled", f"unknown kind of ledger entry {kind}"
     return ledger.cancel(reservation_id)
+
+
+def _newest_state(entries: list[AuditEntry], lineage: str) -> StateRecord | None:
+    for entry in reversed(entries):
+        if entry.kind == STATE_KIND and entry.body["lineage"] == lineage:
+            return StateRecord(lineage, int(str(entry.body["sequence"])), str(entry.body["sha256"]))
+    return None
 
 
 def _loss(value: Json) -> PrivacyLoss:

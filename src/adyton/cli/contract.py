@@ -47,6 +47,7 @@ def contract() -> None:
 @click.option("--output", "outputs", multiple=True, metavar="OUTPUT=PARTY[,PARTY]", help="Who receives what.")
 @click.option("--without-guarantee", multiple=True, type=click.Choice([o.value for o in Output]))
 @click.option("--query-column", "query_columns", multiple=True, help="A column that queries may read. Repeatable.")
+@click.option("--appends", multiple=True, metavar="DATASET", help="Its later versions belong to it too. Repeatable.")
 @click.option("--k", type=click.IntRange(2), default=50, show_default=True, help="Smallest group of users.")
 @click.option("--epsilon", default="3", show_default=True, help="Budget of each owner, for good.")
 @click.option("--delta", default="1e-6", show_default=True)
@@ -63,6 +64,7 @@ def draft_command(
     outputs: tuple[str, ...],
     without_guarantee: tuple[str, ...],
     query_columns: tuple[str, ...],
+    appends: tuple[str, ...],
     k: int,
     epsilon: str,
     delta: str,
@@ -79,6 +81,8 @@ def draft_command(
     if unknown := set(query_columns) - {column.name for m in loaded for column in m.columns}:
         raise BadInputError(f"no table has the columns {', '.join(sorted(unknown))}", where="--query-column")
     own = (code_measurement(), measurement_of(code_measurement())) if allow_dev else (code_measurement(),)
+    if unknown := set(appends) - {str(m.dataset_id) for m in loaded}:
+        raise BadInputError(f"no manifest is of {', '.join(sorted(unknown))}", where="--appends")
     allowed = frozenset(measurements or (one.hex() for one in own))
     drafted = Contract(
         contract_id=contract_id,
@@ -93,6 +97,7 @@ def draft_command(
                 table_schema(m.columns).user_id.name,
                 m.rows,
                 m.ciphertext_sha256,
+                str(m.dataset_id) in appends,
             )
             for m in loaded
         ),
@@ -166,6 +171,7 @@ def show_command(file: Path, as_json: bool) -> None:
         *(f"party    {p.name}  {'signed' if p.name in signed.signatures else 'not signed'}" for p in agreed.parties),
         *(
             f"table    {d.dataset_id} v{d.version} of {d.owner}: {d.rows} rows, {len(d.columns)} columns"
+            f"{', and versions appended later' if d.appends else ''}"
             for d in agreed.datasets
         ),
         *(

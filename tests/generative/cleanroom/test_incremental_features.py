@@ -86,7 +86,7 @@ def test_a_new_day_joined_to_the_state_has_the_features_of_all_days_at_once(days
                 name: past_of((past or {}).get(name), made.events[name], watermark, COLUMNS, ("label",))
                 for name in ("ads", "feeds")
             }
-            kept = JoinState(b"k" * 32, {"ads": day + 1}, watermark, past).to_bytes()
+            kept = JoinState(b"k" * 32, {"ads": day + 1}, {}, {}, watermark, past).to_bytes()
             past = dict(JoinState.from_bytes(kept).parties)
 
 
