@@ -194,7 +194,10 @@ def test_consented_debugging_needs_the_token_and_shows_every_hop(running: Runnin
                 assert response.HasField("debug_info") == is_shown
                 if is_shown:
                     hops = [server.server_name for server in response.debug_info.downstream_servers]
-                    assert sorted(hops) == ["auction", "buyer front end", "buyer front end"]
+                    assert sorted(hops) == ["auction", ONE, TWO]
+                    for server in response.debug_info.downstream_servers:
+                        inside = [below.server_name for below in server.downstream_servers]
+                        assert inside == ([] if server.server_name == "auction" else ["app_signal_bid"])
 
     asyncio.run(scenario())
 

@@ -155,6 +155,19 @@ def test_exactly_one_auction_configuration_is_taken() -> None:
             auction_config(refused)
 
 
+def test_a_compressed_configuration_is_gzip_whatever_its_algorithm_says() -> None:
+    request = ba.SelectAdRequest()
+    request.compressed_auction_config.auction_config = gzip_compress(good_config().SerializeToString())
+
+    assert auction_config(request) == good_config()
+    request.compressed_auction_config.auction_config = b"not gzip"
+    with pytest.raises(RequestError, match=r"^Unable to decompress compressed_auction_config field$"):
+        auction_config(request)
+    request.compressed_auction_config.auction_config = gzip_compress(b"\xff")
+    with pytest.raises(RequestError, match=r"^Unable to parse AuctionConfig proto from decompressed"):
+        auction_config(request)
+
+
 def test_the_deprecated_ciphertext_member_still_works() -> None:
     assert request_ciphertext(ba.SelectAdRequest(protected_audience_ciphertext=b"old")) == b"old"
     with pytest.raises(RequestError, match="protected_auction_ciphertext must be non-null"):

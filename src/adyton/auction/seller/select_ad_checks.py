@@ -56,13 +56,15 @@ def auction_config(request: ba.SelectAdRequest) -> ba.AuctionConfig:
         raise RequestError("Provide one AuctionConfig value in SelectAdRequest")
     if request.HasField("auction_config"):
         return request.auction_config
-    compressed = request.compressed_auction_config
-    if compressed.compression_algorithm != ba.COMPRESSION_ALGORITHM_GZIP:
-        raise RequestError("Unsupported compression algorithm of the AuctionConfig")
+    # The algorithm is not looked at: gzip is the only one, and the reference takes it for granted.
     try:
-        return ba.AuctionConfig.FromString(gzip_decompress(compressed.auction_config))
-    except (MalformedMessageError, DecodeError) as error:
-        raise RequestError("Unable to decompress or decode the AuctionConfig") from error
+        plain = gzip_decompress(request.compressed_auction_config.auction_config)
+    except MalformedMessageError as error:
+        raise RequestError("Unable to decompress compressed_auction_config field") from error
+    try:
+        return ba.AuctionConfig.FromString(plain)
+    except DecodeError as error:
+        raise RequestError("Unable to parse AuctionConfig proto from decompressed compressed_auction_config") from error
 
 
 def check_auction_config(config: ba.AuctionConfig, *, seller_domain: str, client_type: int) -> tuple[str, ...]:

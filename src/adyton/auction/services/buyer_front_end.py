@@ -67,7 +67,7 @@ class BuyerFrontEndService:
                 raise DownstreamError(error.what, code="INTERNAL") from error
             response.protected_app_signals_bids.extend(bidding.bids)
             if bidding.HasField("debug_info"):
-                log.add_downstream(bidding.debug_info)
+                log.add_downstream(bidding.debug_info, "app_signal_bid")
         log.note(f"{len(response.protected_app_signals_bids)} bids")
         info = log.debug_info()
         if info is not None:

@@ -238,7 +238,7 @@ class SellerFrontEndService:
             auction.log.note(f"GetBids of {planned.buyer} failed: {status_name(error)} {error.what}")
             return BuyerAnswer(None)
         if response.HasField("debug_info"):
-            auction.log.add_downstream(response.debug_info)
+            auction.log.add_downstream(response.debug_info, planned.buyer)
         return BuyerAnswer(tuple(response.protected_app_signals_bids))
 
     async def _scoring_signals(self, auction: _Auction, render_urls: list[str]) -> str:
@@ -298,7 +298,7 @@ class SellerFrontEndService:
                 return None
             raise
         if response.HasField("debug_info"):
-            auction.log.add_downstream(response.debug_info)
+            auction.log.add_downstream(response.debug_info, "auction")
         return response.ad_score if response.HasField("ad_score") else None
 
     def _reply(self, result: ba.AuctionResult, context: ServerContext, log: RequestLog) -> ba.SelectAdResponse:

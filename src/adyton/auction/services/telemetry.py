@@ -87,10 +87,13 @@ class RequestLog:
             return None
         return common.DebugInfo(server_name=self.server_name, logs=self.lines, downstream_servers=self.downstream)
 
-    def add_downstream(self, info: common.DebugInfo) -> None:
-        """Keep a downstream server's debug info for the answer."""
+    def add_downstream(self, info: common.DebugInfo, server_name: str) -> None:
+        """Keep a downstream server's debug info for the answer, under the name that the caller knows it by."""
         if self.is_consented and self.wants_debug_info:
-            self.downstream.append(info)
+            named = common.DebugInfo()
+            named.CopyFrom(info)
+            named.server_name = server_name
+            self.downstream.append(named)
 
 
 @dataclass(frozen=True)
