@@ -9,13 +9,15 @@ is kept, and any surprise is a `MalformedFrameError`, after which the process is
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import orjson
 
-from adyton.sandbox.values import UdfEffects
+from adyton.sandbox.values import NO_EFFECTS, UdfEffects
 
 
 class FrameType(IntEnum):
@@ -33,14 +35,15 @@ class FrameType(IntEnum):
 
 
 FROM_WORKER = frozenset(kind for kind in FrameType if kind >= FrameType.HELLO)
+_FROM_WORKER_BY_NUMBER = {int(kind): kind for kind in FROM_WORKER}
+_HEAD = struct.Struct(">IB")
 
 
 class MalformedFrameError(ValueError):
     """Bytes from a worker that are not a frame it may send. Never leaves the package."""
 
 
-@dataclass(frozen=True)
-class Frame:
+class Frame(NamedTuple):
     """One frame from a worker."""
 
     type: FrameType
@@ -63,7 +66,7 @@ class Answer:
 def encode_frame(kind: FrameType, *parts: bytes) -> bytes:
     """The bytes of one frame."""
     length = sum(map(len, parts))
-    return b"".join([length.to_bytes(4, "big"), bytes([kind]), *parts])
+    return b"".join([_HEAD.pack(length, kind), *parts])
 
 
 def with_header(header: object, *bodies: bytes) -> tuple[bytes, ...]:
@@ -77,24 +80,36 @@ class FrameReader:
 
     def __init__(self, max_payload_bytes: int) -> None:
         self._max_payload_bytes = max_payload_bytes
-        self._buffer = bytearray()
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
         """The frames that are complete now. Raises MalformedFrameError for a type or length that cannot be."""
-        self._buffer += data
+        if not self._rest:
+            # Most often a read brings whole frames, which are cut out of it directly.
+            frames, used = self._cut(data)
+            self._rest += data[used:]
+        else:
+            self._rest += data
+            frames, used = self._cut(self._rest)
+            del self._rest[:used]
+        return frames
+
+    def _cut(self, data: bytes | bytearray) -> tuple[list[Frame], int]:
         frames: list[Frame] = []
-        while len(self._buffer) >= 5:
-            length = int.from_bytes(self._buffer[:4], "big")
-            kind = self._buffer[4]
-            if kind not in FROM_WORKER:
+        at = 0
+        while len(data) - at >= _HEAD.size:
+            length, number = _HEAD.unpack_from(data, at)
+            kind = _FROM_WORKER_BY_NUMBER.get(number)
+            if kind is None:
                 raise MalformedFrameError("a frame of a type that workers do not send")
             if length > self._max_payload_bytes:
                 raise MalformedFrameError("a frame longer than the limit")
-            if len(self._buffer) < 5 + length:
+            end = at + _HEAD.size + length
+            if len(data) < end:
                 break
-            frames.append(Frame(FrameType(kind), bytes(self._buffer[5 : 5 + length])))
-            del self._buffer[: 5 + length]
-        return frames
+            frames.append(Frame(kind, bytes(data[at + _HEAD.size : end])))
+            at = end
+        return frames, at
 
 
 def decode_host_call(payload: bytes) -> tuple[str, str]:
@@ -123,18 +138,28 @@ def decode_answers(payload: bytes, n_calls: int) -> list[Answer]:
         status, size = item.get("status"), item.get("size")
         if status not in ("R", "B", "T", "N", "L") or type(size) is not int or not 0 <= size <= len(body) - at:
             raise MalformedFrameError("an answer with an unknown status or size")
-        console = _parsed(item.get("console"))
-        if not isinstance(console, list) or not all(isinstance(line, str) for line in console):
-            raise MalformedFrameError("console lines that are not strings")
-        effects = _effects(_parsed(item.get("effects")))
-        answers.append(Answer(status, body[at : at + size], effects, tuple(console)))
+        answers.append(
+            Answer(status, body[at : at + size], _effects(item.get("effects")), _console(item.get("console")))
+        )
         at += size
     if at != len(body):
         raise MalformedFrameError("bytes after the last answer")
     return answers
 
 
-def _effects(found: object) -> UdfEffects:
+def _console(text: object) -> tuple[str, ...]:
+    if text == "[]":
+        return ()
+    lines = _parsed(text)
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise MalformedFrameError("console lines that are not strings")
+    return tuple(lines)
+
+
+def _effects(text: object) -> UdfEffects:
+    if text == "{}":
+        return NO_EFFECTS
+    found = _parsed(text)
     if not isinstance(found, dict):
         raise MalformedFrameError("effects that are not an object")
     beacons = found.get("beacons", {})

@@ -13,6 +13,7 @@ import logging
 import re
 from collections import deque
 from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Self
 
@@ -75,6 +76,7 @@ class SandboxPool:
         self._spares: deque[WorkerProcess] = deque()
         self._health: dict[str, OwnerHealth] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._tidying: set[WorkerProcess] = set()
         self._n_workers = 0
         self._closed = False
         self._refilling = False
@@ -209,6 +211,8 @@ class SandboxPool:
         self._closed = True
         for handle in list(self._lanes):
             await self.unload(handle)
+        while self._tidying:
+            self._retire(self._tidying.pop())
         while self._tasks or self._spares:
             while self._spares:
                 self._retire(self._spares.popleft())
@@ -219,6 +223,7 @@ class SandboxPool:
         may_start_at = loop.time() + (_TIDY_UP_WAIT_S if lane.tidying else 0.0)
         while True:
             while lane.idle:
+                # The one that was busy last: its memory is still in the processor's caches.
                 worker = lane.idle.pop()
                 if worker.is_alive:
                     return worker
@@ -242,19 +247,22 @@ class SandboxPool:
             await lane.wait_free(until)
 
     def _release(self, lane: Lane, worker: WorkerProcess) -> None:
-        if not worker.is_alive:
+        if not worker.is_alive or self._closed:
             self._lost_worker(lane)
             self._retire(worker)
         else:
             lane.tidying += 1
-            self._spawn(self._tidy_up(lane, worker))
+            self._tidying.add(worker)
+            worker.when_ready(self.limits.load_ms / 1000, partial(self._tidied, lane, worker))
 
-    async def _tidy_up(self, lane: Lane, worker: WorkerProcess) -> None:
-        ready = await worker.wait_ready(self.limits.load_ms / 1000)
+    def _tidied(self, lane: Lane, worker: WorkerProcess, is_ready: bool) -> None:
+        if worker not in self._tidying:  # `close` was quicker
+            return
+        self._tidying.remove(worker)
         lane.tidying -= 1
-        if not ready:
+        if not is_ready:
             self._count_failure(lane.handle.owner)
-        if ready and not lane.unloaded and not self._closed and worker.requests < self.limits.requests_per_worker:
+        if is_ready and not lane.unloaded and worker.requests < self.limits.requests_per_worker:
             lane.idle.append(worker)
             lane.wake()
         else:
@@ -372,15 +380,14 @@ def _argument(value: UdfArgument) -> tuple[str, bytes]:
 
 def outcome_of(handle: UdfHandle, answer: Answer) -> UdfResult | UdfThrewError | UdfOutputError:
     """What a checked answer means for the caller; the JSON inside it is checked here."""
-    where = handle.label
     if answer.status == "L":
-        return UdfOutputError("the returned value is too large", where=where)
+        return UdfOutputError("the returned value is too large", where=handle.label)
     if answer.status == "N":
-        return UdfThrewError("the script has no such function", where=where)
+        return UdfThrewError("the script has no such function", where=handle.label)
     if answer.status == "T":
         return UdfThrewError(
             "the function threw",
-            where=where,
+            where=handle.label,
             script_message=answer.body.decode(errors="replace"),
             effects=answer.effects,
             console=answer.console,
@@ -393,5 +400,5 @@ def outcome_of(handle: UdfHandle, answer: Answer) -> UdfResult | UdfThrewError |
             data = bytes.fromhex(digits.decode("ascii"))
         value = orjson.loads(body)
     except ValueError:
-        return UdfOutputError("the returned value is not well-formed JSON", where=where)
+        return UdfOutputError("the returned value is not well-formed JSON", where=handle.label)
     return UdfResult(body, value, data, answer.console, answer.effects)

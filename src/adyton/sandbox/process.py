@@ -7,13 +7,12 @@ import contextlib
 import os
 import signal
 import socket
-from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import cast
+from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
 from adyton.kernel.errors import AdytonError
+from adyton.sandbox.channel import Channel
 from adyton.sandbox.errors import (
     SandboxUnavailableError,
     UdfCrashedError,
@@ -24,7 +23,6 @@ from adyton.sandbox.errors import (
 from adyton.sandbox.frames import (
     Answer,
     Frame,
-    FrameReader,
     FrameType,
     MalformedFrameError,
     argument_forms,
@@ -38,13 +36,12 @@ from adyton.sandbox.isolation import WorkerCommand, driver_source
 from adyton.sandbox.values import HostHook, SandboxLimits, UdfHandle, UdfKind
 
 _FRAME_OVERHEAD_BYTES = 1024 * 1024
-_MAX_WAITING_FRAMES = 4
 
 
 class WorkerProcess:
     """A worker that `start` made. Every error but UdfLoadError leaves it dead."""
 
-    def __init__(self, process: asyncio.subprocess.Process, channel: _Channel, limits: SandboxLimits) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, channel: Channel, limits: SandboxLimits) -> None:
         self._process = process
         self._channel = channel
         self._limits = limits
@@ -55,7 +52,7 @@ class WorkerProcess:
         """A worker without a script. Raises SandboxUnavailableError if it does not come up in `limits.start_ms`."""
         ours, theirs = socket.socketpair()
         # The payload of a result is at most one answer over the limit plus console lines and effects.
-        channel = _Channel(limits.result_bytes + limits.hook_bytes + _FRAME_OVERHEAD_BYTES)
+        channel = Channel(limits.result_bytes + limits.hook_bytes + _FRAME_OVERHEAD_BYTES)
         try:
             process = await asyncio.create_subprocess_exec(
                 *command.arguments,
@@ -130,41 +127,48 @@ class WorkerProcess:
         """
         self.requests += 1
         header = {"function": function, "calls": [argument_forms(call) for call in calls], "console": capture_console}
+        bodies = [body for call in calls for _, body in call]
         budget = _HookBudget(self._limits.hook_calls * len(calls), self._limits.hook_bytes)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        timer = loop.call_at(deadline, self._channel.expire)
         try:
-            async with asyncio.timeout(timeout_s):
-                bodies = [body for call in calls for _, body in call]
-                self._channel.send(encode_frame(FrameType.CALL, *with_header(header, *bodies)))
-                while True:
-                    frame = await self._receive(handle.label)
-                    if frame.type is FrameType.HOST_CALL:
-                        await self._answer_host_call(handle, frame, hooks, budget)
-                    elif frame.type is FrameType.RESULT:
-                        return decode_answers(frame.payload, len(calls))
-                    else:
-                        raise MalformedFrameError("an unexpected frame")  # noqa: TRY301
+            self._channel.send(encode_frame(FrameType.CALL, *with_header(header, *bodies)))
+            while True:
+                frame = await self._channel.receive()
+                if frame.type is FrameType.RESULT:
+                    return decode_answers(frame.payload, len(calls))
+                if frame.type is not FrameType.HOST_CALL:
+                    raise MalformedFrameError("an unexpected frame")  # noqa: TRY301
+                async with asyncio.timeout_at(deadline):
+                    await self._answer_host_call(handle, frame, hooks, budget)
         except TimeoutError:
             await self.kill()
             raise UdfTimeoutError(f"no answer within {timeout_s * 1000:.0f} ms", where=handle.label) from None
         except MalformedFrameError as error:
             await self.kill()
             raise UdfOutputError(f"the worker sent {error}", where=handle.label) from None
+        except EOFError:
+            await self.kill()
+            raise UdfCrashedError("the worker process ended", where=handle.label) from None
         except BaseException:
             await self.kill()
             raise
+        finally:
+            timer.cancel()
 
-    async def wait_ready(self, timeout_s: float) -> bool:
-        """True once the worker has tidied up after a call and can take another; False (and dead) if it does not."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._expect(FrameType.READY)
-        except (TimeoutError, AdytonError):
-            await self.kill()
-            return False
-        except BaseException:
-            await self.kill()
-            raise
-        return True
+    def when_ready(self, timeout_s: float, then: Callable[[bool], None]) -> None:
+        """Call `then(True)` once the worker has tidied up after a call and can take another.
+
+        `then(False)` if it is dead, breaks the protocol or needs longer than `timeout_s`; it is of no use then.
+        """
+        timer = asyncio.get_running_loop().call_later(timeout_s, self._channel.expire)
+
+        def heard(frame: Frame | None) -> None:
+            timer.cancel()
+            then(frame is not None and frame.type is FrameType.READY)
+
+        self._channel.listen(heard)
 
     async def kill(self) -> None:
         """SIGKILL the whole process group and reap it. Harmless when it is already dead."""
@@ -226,69 +230,6 @@ class _HookBudget:
     def take_bytes(self, n_bytes: int) -> bool:
         self._bytes -= n_bytes
         return self._bytes >= 0
-
-
-class _Channel(asyncio.Protocol):
-    """Frames over the worker's socket. A worker that floods the host is cut off."""
-
-    def __init__(self, max_payload_bytes: int) -> None:
-        self._reader = FrameReader(max_payload_bytes)
-        self._frames: deque[Frame] = deque()
-        self._fault: MalformedFrameError | EOFError | None = None
-        self._waiter: asyncio.Future[None] | None = None
-        self._transport: asyncio.Transport | None = None
-
-    @property
-    def closed(self) -> bool:
-        return self._fault is not None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # Other event loops' transports have the methods without being subclasses.
-        self._transport = cast(asyncio.Transport, transport)
-
-    def data_received(self, data: bytes) -> None:
-        if self._fault is not None:
-            return
-        try:
-            self._frames.extend(self._reader.feed(data))
-            if len(self._frames) > _MAX_WAITING_FRAMES:
-                raise MalformedFrameError("more frames than the protocol allows")  # noqa: TRY301
-        except MalformedFrameError as fault:
-            self._end(fault)
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self._end(EOFError())
-        self._wake()
-
-    def send(self, frame: bytes) -> None:
-        if self._transport is not None and self._fault is None:
-            self._transport.write(frame)
-
-    async def receive(self) -> Frame:
-        """The next frame. Raises EOFError or MalformedFrameError."""
-        while not self._frames:
-            if self._fault is not None:
-                raise self._fault
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-        return self._frames.popleft()
-
-    def close(self) -> None:
-        self._end(EOFError())
-
-    def _end(self, fault: MalformedFrameError | EOFError) -> None:
-        if self._fault is None:
-            self._fault = fault
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
 
 
 def _driver_spec(kind: UdfKind, limits: SandboxLimits) -> str:
