@@ -51,10 +51,6 @@ class AggregateResult:
     scales: Mapping[str, float]
     smallest_group: int | None
 
-    def texts(self) -> set[str]:
-        """Every value of a group column as text, for the literal scan."""
-        return {str(value) for row in self.rows for value in row if isinstance(value, str | int)}
-
     def as_json(self) -> dict[str, object]:
         return {
             "name": self.request.name,

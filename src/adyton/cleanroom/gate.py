@@ -2,7 +2,7 @@
 
 Every output:    `template` and `recipients` are the contract's; `guarantee`: differential privacy within what was
                  reserved, or the contract lets this output leave without; `threshold`: k distinct users behind it;
-                 `literals`: no user id of any party stands in it.
+                 `literals`: no user id of any party stands in it (`literal_scan`).
 Synthetic table: attacks of `learning.synth.gate_measures` (exact matches, membership, attribute, singling out).
                  A check fails when even the low end of the attack's 95 % interval passes the limit.
 Models:          `membership`: telling training rows from others by their loss.
@@ -12,7 +12,7 @@ One refused output refuses the run: all boxes leave together or none does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from adyton.cleanroom.contract import TEMPLATE_OF, Contract, Output
@@ -62,19 +62,20 @@ class Candidate:
     """What wants to leave.
 
     users: distinct real users behind it.   loss: what its making spent, None if no guarantee covers it.
-    literals: all text in it, for the scan.
     """
 
     output: Output
     users: int
     loss: PrivacyLoss | None
-    literals: Set[str]
 
 
 def check_candidate(
-    candidate: Candidate, contract: Contract, *, reserved: PrivacyLoss | None, user_ids: Set[str]
+    candidate: Candidate, contract: Contract, *, reserved: PrivacyLoss | None, user_ids_found: int
 ) -> list[GateCheck]:
-    """The checks of every output.   reserved: what the ledger holds for it.   user_ids: of all parties, as text."""
+    """The checks of every output.
+
+    reserved: what the ledger holds for it.   user_ids_found: how many user ids of any party stand in its bytes.
+    """
     output, rule = candidate.output, contract.binding_rule
     template = TEMPLATE_OF[output]
     recipients = contract.recipients(output)
@@ -88,7 +89,6 @@ def check_candidate(
         covered = output in rule.without_guarantee
         found = "no guarantee"
         limit = "allowed by every owner" if covered else "every owner must allow it"
-    leaked = len(candidate.literals & user_ids)
     is_crowd, crowd = candidate.users >= rule.k, f"at least {rule.k} users"
     return [
         GateCheck(output, "template", template in rule.templates, template.value, "allowed by every owner"),
@@ -96,7 +96,7 @@ def check_candidate(
         GateCheck(output, "guarantee", covered, found, limit),
         # The number itself stays inside: a count that moves by one would tell who came or went.
         GateCheck(output, "threshold", is_crowd, f"{'at least' if is_crowd else 'fewer than'} {rule.k} users", crowd),
-        GateCheck(output, "literals", leaked == 0, f"{leaked} user ids", "none"),
+        GateCheck(output, "literals", user_ids_found == 0, f"{user_ids_found} user ids", "none"),
     ]
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
@@ -197,28 +196,6 @@ def synthesize(
         measures=measure(fitted, holdout, made, schema, seed=seed),
         users=len(np.unique(keys[~is_holdout])),
     )
-
-
-def literals_in_parquet(data: bytes) -> set[str]:
-    """Every distinct text in the string columns of a Parquet file."""
-    found: set[str] = set()
-    table = pq.read_table(io.BytesIO(data))
-    for name in table.column_names:
-        column = table[name]
-        if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-            found.update(pc.unique(column).drop_null().to_pylist())
-    return found
-
-
-def literals_in_json(value: object) -> set[str]:
-    """Every text in a JSON value, keys included."""
-    if isinstance(value, str):
-        return {value}
-    if isinstance(value, dict):
-        return set().union(*(literals_in_json(v) for v in value.values()), map(str, value.keys()))
-    if isinstance(value, list | tuple):
-        return set().union(*(literals_in_json(v) for v in value)) if value else set()
-    return set()
 
 
 def _exported(model: TrainedModel, joined: JoinedTable, split: TimeSplit, name: str, data_hash: str) -> ModelArtifact:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from adyton.cleanroom.aggregate import aggregates_bytes, bounded_groups, noised_result
 from adyton.cleanroom.contract import Contract, Output, Template
@@ -18,6 +17,7 @@ from adyton.cleanroom.job import JobSpec, Progress
 from adyton.cleanroom.join import JoinCounts, JoinedTable, PartyTable, count_users, join_tables, mask_rare
 from adyton.cleanroom.join_keys import contract_join_key, join_keys
 from adyton.cleanroom.joined_view import arrow_for_view, joined_view, view_expression
+from adyton.cleanroom.literal_scan import LiteralScan, texts_of
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
 from adyton.cleanroom.reservations import Reservations
 from adyton.kernel.chance import RandomSource
@@ -27,7 +27,6 @@ from adyton.learning.schema import Role
 if TYPE_CHECKING:
     from adyton.cleanroom.templates import TimeSplit
 
-MIN_LITERAL_CHARACTERS = 6
 USER_LEVEL = frozenset((Template.JOIN_STATISTICS, Template.AGGREGATE))
 """Templates that need join keys and named columns only."""
 ROW_LEVEL = frozenset((Template.TRAIN, Template.SCORE, Template.SYNTHESIZE))
@@ -87,8 +86,8 @@ class Workload:
             made += outputs
             attacks += checks
         progress(0.9, "release gate")
-        literals = frozenset().union(*(one.candidate.literals for one in made))
-        user_ids = user_ids_among(self.tables, literals)
+        texts = {one.candidate.output.value: texts_of(one.content) for one in made}
+        user_ids_found = LiteralScan(self.tables).found_in(texts)
         general = [
             check
             for one in made
@@ -96,7 +95,7 @@ class Workload:
                 one.candidate,
                 self.contract,
                 reserved=self.held.losses.get(one.candidate.output),
-                user_ids=user_ids,
+                user_ids_found=user_ids_found[one.candidate.output.value],
             )
         ]
         return made, general + attacks
@@ -139,7 +138,7 @@ class Workload:
         loss = self.job.statistics_loss
         self.held.is_noise_drawn = self.held.is_noise_drawn or loss is not None
         content = join_statistics(counts, k=self.contract.binding_rule.k, loss=loss)
-        return MadeOutput(Candidate(Output.JOIN_STATISTICS, counts.users_joined, loss, frozenset()), content)
+        return MadeOutput(Candidate(Output.JOIN_STATISTICS, counts.users_joined, loss), content)
 
     def _aggregate(self, user_keys: Sequence[pa.ChunkedArray]) -> MadeOutput:
         view = joined_view(self.contract, self.job.base, self.job.partners)
@@ -163,57 +162,33 @@ class Workload:
                 groups = engine.run(bounded_groups(rows, query, request))
             results.append(noised_result(groups, query, request, k))
         shown = [r.smallest_group for r in results if r.smallest_group is not None]
-        candidate = Candidate(
-            Output.AGGREGATE,
-            min(shown, default=k),
-            self.held.losses[Output.AGGREGATE],
-            frozenset().union(*(result.texts() for result in results)),
-        )
+        candidate = Candidate(Output.AGGREGATE, min(shown, default=k), self.held.losses[Output.AGGREGATE])
         return MadeOutput(candidate, aggregates_bytes(results))
 
     def _train(
         self, joined: JoinedTable, split: TimeSplit, progress: Progress
     ) -> tuple[list[MadeOutput], list[GateCheck]]:
-        from adyton.cleanroom.templates import literals_in_json, literals_in_parquet, train_pair
+        from adyton.cleanroom.templates import train_pair
 
         pair = train_pair(joined, self.job, split, lambda done, what: progress(0.3 + 0.4 * done, what))
         made, checks = [], []
         for output, artifact in pair.artifacts.items():
-            literals = literals_in_json(dict(artifact.manifest))
-            literals |= literals_in_parquet(artifact.ad_vectors_parquet)
-            literals |= literals_in_parquet(artifact.context_vectors_parquet)
-            candidate = Candidate(output, pair.training_users, None, literals)
+            candidate = Candidate(output, pair.training_users, None)
             made.append(MadeOutput(candidate, model_bytes(artifact)))
             checks += check_model(output, pair.membership[output], self.limits)
         others = [(Output.EVALUATION, pair.evaluation_json)]
         if Template.SCORE in self.job.templates:
             others.append((Output.PREDICTIONS, pair.predictions_parquet))
         for output, content in others:
-            made.append(MadeOutput(Candidate(output, pair.training_users, None, frozenset()), content))
+            made.append(MadeOutput(Candidate(output, pair.training_users, None), content))
         return made, checks
 
     def _synthesize(self, joined: JoinedTable, split: TimeSplit) -> tuple[MadeOutput, list[GateCheck]]:
-        from adyton.cleanroom.templates import literals_in_parquet, synthesize
+        from adyton.cleanroom.templates import synthesize
 
         request = self.job.synthesize
         assert request is not None, "a job with this template has its parameters"
         self.held.is_noise_drawn = True
         table = synthesize(joined, request, split, self.job.seed, self.noise)
-        literals = literals_in_parquet(table.record.table_parquet)
-        candidate = Candidate(Output.SYNTHETIC_TABLE, table.users, request.loss, literals)
+        candidate = Candidate(Output.SYNTHETIC_TABLE, table.users, request.loss)
         return MadeOutput(candidate, synthetic_bytes(table.record)), check_synthetic(table.measures, self.limits)
-
-
-def user_ids_among(tables: Sequence[PartyTable], texts: Set[str]) -> frozenset[str]:
-    """Which of `texts` are user ids of a table; very short ones meet other values by chance and say nothing."""
-    wanted = pa.array(sorted(text for text in texts if len(text) >= MIN_LITERAL_CHARACTERS), pa.string())
-    if len(wanted) == 0:
-        return frozenset()
-    found: set[str] = set()
-    for one in tables:
-        ids = one.table[one.schema.user_id.name]
-        if pa.types.is_dictionary(ids.type):
-            ids = pa.chunked_array([chunk.dictionary for chunk in ids.chunks], ids.type.value_type)
-        ids = ids.cast(pa.string())
-        found.update(pc.unique(ids.filter(pc.is_in(ids, wanted))).to_pylist())
-    return frozenset(found)

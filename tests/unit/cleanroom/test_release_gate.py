@@ -34,13 +34,11 @@ def contract(**changes: Any) -> Contract:
 
 
 def candidate(output: Output = Output.MODEL, users: int = 50, loss: PrivacyLoss | None = None) -> Candidate:
-    return Candidate(output, users, loss, frozenset({"sports", "person-1"}))
+    return Candidate(output, users, loss)
 
 
-def failed(
-    one: Candidate, of: Contract, *, reserved: PrivacyLoss | None = None, ids: set[str] | None = None
-) -> set[str]:
-    checks = check_candidate(one, of, reserved=reserved, user_ids=ids or set())
+def failed(one: Candidate, of: Contract, *, reserved: PrivacyLoss | None = None, ids: int = 0) -> set[str]:
+    checks = check_candidate(one, of, reserved=reserved, user_ids_found=ids)
     return {check.name for check in checks if not check.passed}
 
 
@@ -51,15 +49,15 @@ def test_what_the_contract_allows_passes() -> None:
 @pytest.mark.parametrize(
     ("one", "of", "ids", "name"),
     [
-        (candidate(users=49), contract(), set(), "threshold"),
-        (candidate(), contract(recipients=()), set(), "recipients"),
-        (candidate(), contract(templates=frozenset({Template.SCORE})), set(), "template"),
-        (candidate(), contract(without_guarantee=frozenset()), set(), "guarantee"),
-        (candidate(), contract(), {"person-1"}, "literals"),
-        (candidate(Output.SYNTHETIC_TABLE, loss=ONE), contract(), set(), "guarantee"),
+        (candidate(users=49), contract(), 0, "threshold"),
+        (candidate(), contract(recipients=()), 0, "recipients"),
+        (candidate(), contract(templates=frozenset({Template.SCORE})), 0, "template"),
+        (candidate(), contract(without_guarantee=frozenset()), 0, "guarantee"),
+        (candidate(), contract(), 1, "literals"),
+        (candidate(Output.SYNTHETIC_TABLE, loss=ONE), contract(), 0, "guarantee"),
     ],
 )
-def test_each_check_fails_alone(one: Candidate, of: Contract, ids: set[str], name: str) -> None:
+def test_each_check_fails_alone(one: Candidate, of: Contract, ids: int, name: str) -> None:
     assert failed(one, of, ids=ids) == {name}
 
 
@@ -71,7 +69,7 @@ def test_a_guarantee_must_fit_into_what_was_reserved() -> None:
 
 
 def test_a_refusal_names_check_figure_and_limit_but_no_count_of_users() -> None:
-    checks = check_candidate(candidate(users=37), contract(), reserved=None, user_ids=set())
+    checks = check_candidate(candidate(users=37), contract(), reserved=None, user_ids_found=0)
     checks += check_model(Output.MODEL, 0.91, GateLimits())
     with pytest.raises(GateRefusedError) as caught:
         require_all(checks)
