@@ -14,8 +14,8 @@ from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as service
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 
-async def select_ad(address: str, ciphertext: bytes, config_path: Path) -> bytes:
-    """The encrypted result of an auction of the seller front end at `address` (host:port).
+async def select_ad(address: str, ciphertext: bytes, config_path: Path) -> messages.SelectAdResponse:
+    """The answer, with the encrypted result, of the seller front end at `address` (host:port).
 
     config_path: an AuctionConfig as proto3 JSON.   Anything but loopback is called over TLS.
     Raises BadInputError, PeerError with the front end's own text, UnavailableError.
@@ -36,10 +36,10 @@ async def select_ad(address: str, ciphertext: bytes, config_path: Path) -> bytes
     async with channel:
         try:
             stub = services.SellerFrontEndStub(channel)  # type: ignore[no-untyped-call]
-            response = await stub.SelectAd(request, timeout=60)
+            response: messages.SelectAdResponse = await stub.SelectAd(request, timeout=60)
         except grpc.aio.AioRpcError as error:
             text = f"the seller front end answered {error.code().name}: {error.details()}"
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
                 raise UnavailableError(text, where=address) from error
             raise PeerError(text, where=address) from error
-    return bytes(response.auction_result_ciphertext)
+    return response

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import TypeVar
 
 import click
+from google.protobuf import json_format
 from rich.console import Console
 from rich.table import Table
 
 from adyton.cli.ad_server import select_ad
-from adyton.device.auction import AdSelectionOutcome, AuctionPolicy
+from adyton.device.auction import AdSelectionOutcome, AuctionPolicy, SellerConfiguration
 from adyton.device.device import Device
 from adyton.device.enrolment import OPEN_ENROLMENT, parse_enrolment
 from adyton.device.errors import DeviceStoreError
@@ -46,6 +47,7 @@ class _Settings:
     enrolment: Path | None
     authority: Path | None
     routes: dict[str, str]
+    enforce_foreground: bool
 
 
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -70,15 +72,21 @@ _package_option = click.option("--package", required=True, help="The calling app
     metavar="HOST=URL",
     help="Send https requests for HOST to URL instead; for test servers.",
 )
+@click.option("--enforce-foreground", is_flag=True, help="Refuse updates of apps in the background.")
 @click.pass_context
 def device(
-    ctx: click.Context, home: Path, enrolment: Path | None, authority: Path | None, routes: tuple[str, ...]
+    ctx: click.Context,
+    home: Path,
+    enrolment: Path | None,
+    authority: Path | None,
+    routes: tuple[str, ...],
+    enforce_foreground: bool,
 ) -> None:
     """Play a device: signals, encoding, auctions, user controls."""
     pairs = [route.partition("=") for route in routes]
     if any(not host or not url for host, _, url in pairs):
         raise click.BadParameter("a route is HOST=URL", param_hint="--route")
-    ctx.obj = _Settings(home, enrolment, authority, {host: url for host, _, url in pairs})
+    ctx.obj = _Settings(home, enrolment, authority, {host: url for host, _, url in pairs}, enforce_foreground)
 
 
 # ---- signals
@@ -90,9 +98,16 @@ def device(
 @click.option("--file", "path", type=_INPUT, help="Apply the update JSON in this file instead, - for standard input.")
 @click.option("--buyer", help="The ad tech; with --uri only if a partner serves the update.")
 @click.option("--token", help="The partner's verification token.")
+@click.option("--background", is_flag=True, help="The app is in the background.")
 @click.pass_obj
 def update(
-    settings: _Settings, package: str, uri: str | None, path: Path | None, buyer: str | None, token: str | None
+    settings: _Settings,
+    package: str,
+    uri: str | None,
+    path: Path | None,
+    buyer: str | None,
+    token: str | None,
+    background: bool,
 ) -> None:
     """Update an ad tech's signals, as an app would ask for it."""
     if (uri is None) == (path is None):
@@ -102,7 +117,9 @@ def update(
 
     async def run(opened: Device) -> None:
         if uri is not None:
-            await opened.update_signals(uri, package=package, buyer=buyer, verification_token=token)
+            await opened.update_signals(
+                uri, package=package, is_foreground=not background, buyer=buyer, verification_token=token
+            )
         elif path is not None and buyer is not None:
             opened.apply_update(buyer, package, _read(path))
 
@@ -173,6 +190,13 @@ def encode(settings: _Settings, buyer: str | None, as_json: bool) -> int:
 @click.option("--legacy", is_flag=True, help="Use the legacy request format.")
 @click.option("--sfe", metavar="HOST:PORT", help="Play the ad server too: call this seller front end.")
 @click.option("--config", "config_path", type=_FILE, help="AuctionConfig as proto3 JSON, for --sfe.")
+@click.option(
+    "--max-bytes", type=click.IntRange(min=64), help="The exact size that the seller configured (padding V2)."
+)
+@click.option("--unlimited-egress", is_flag=True, help="Allow the temporary unlimited egress payload.")
+@click.option(
+    "--debug-token", default="", help="Consent to debugging with the servers' token; prints their debug info to stderr."
+)
 @_json_option
 @click.pass_obj
 def select(
@@ -185,6 +209,9 @@ def select(
     legacy: bool,
     sfe: str | None,
     config_path: Path | None,
+    max_bytes: int | None,
+    unlimited_egress: bool,
+    debug_token: str,
     as_json: bool,
 ) -> None:
     """Ask for an ad: with --sfe the whole auction, otherwise print the ciphertext for an ad server."""
@@ -199,14 +226,23 @@ def select(
     async def run(opened: Device) -> dict[str, object]:
         if keys_url is not None:
             await opened.fetch_public_keys(keys_url)
-        asked = opened.get_ad_selection_data(seller, package=package)
+        configuration = None if max_bytes is None else SellerConfiguration(max_bytes)
+        asked = opened.get_ad_selection_data(seller, package=package, configuration=configuration)
         if sfe is None or config_path is None:
             ciphertext = base64.b64encode(asked.data).decode()
             return {"ad_selection_id": asked.ad_selection_id, "protected_auction_ciphertext": ciphertext}
         answer = await select_ad(sfe, asked.data, config_path)
-        return _outcome_json(opened.persist_ad_selection_result(asked.ad_selection_id, answer))
+        if answer.HasField("debug_info"):
+            click.echo(json_format.MessageToJson(answer.debug_info, indent=None), err=True)
+        result = answer.auction_result_ciphertext
+        return _outcome_json(opened.persist_ad_selection_result(asked.ad_selection_id, result))
 
-    policy = AuctionPolicy(label=Label.SFE_LEGACY if legacy else Label.SFE_CURRENT)
+    policy = AuctionPolicy(
+        label=Label.SFE_LEGACY if legacy else Label.SFE_CURRENT,
+        enable_unlimited_egress=unlimited_egress,
+        consented_debug_token=debug_token,
+        debug_info_in_response=bool(debug_token),
+    )
     _print_facts(_with_device(settings, run, keys=keys, policy=policy), as_json)
 
 
@@ -281,6 +317,22 @@ def unblock(settings: _Settings, package: str) -> None:
 
 
 @device.command()
+@click.argument("package")
+@click.pass_obj
+def uninstall(settings: _Settings, package: str) -> None:
+    """Forget an app and what it stored, as when it is uninstalled."""
+    _with_device(settings, _sync(lambda opened: opened.app_uninstalled(package)))
+
+
+@device.command("clear-data")
+@click.argument("package")
+@click.pass_obj
+def clear_data(settings: _Settings, package: str) -> None:
+    """Forget what an app stored, as when its data are cleared."""
+    _with_device(settings, _sync(lambda opened: opened.app_data_cleared(package)))
+
+
+@device.command()
 @click.pass_obj
 def reset(settings: _Settings) -> None:
     """Delete all signals, payloads, scripts and selections."""
@@ -350,6 +402,7 @@ def _with_device(
                 enrolment=enrolment,
                 public_keys=keys,
                 policy=policy,
+                enforce_foreground=settings.enforce_foreground,
             )
             try:
                 if pool is None:

@@ -39,6 +39,7 @@ from adyton.device.delegation import PACKAGE_HEADER, ask_acknowledgement
 from adyton.device.enrolment import OPEN_ENROLMENT, Enrolment, belongs_to, check_package_name, https_host
 from adyton.device.errors import (
     AdTechServerError,
+    BackgroundCallerError,
     DelegationError,
     NoPublicKeyError,
     RateExceededError,
@@ -62,6 +63,8 @@ from adyton.protocol.signal_updates import MAX_UPDATE_BYTES, SignalUpdate, parse
 MIN_UPDATE_INTERVAL_S = 1.0
 SELECTION_LIFETIME_MS = 24 * 3_600_000
 """How long a selection can still be completed and reported: our choice, the spec names none."""
+_REFUSED_BY_USER = b""
+"""In place of an encryption context: nothing was sent that could be answered."""
 _log = logging.getLogger(__name__)
 
 
@@ -80,6 +83,7 @@ class Device:
         clock: Clock | None = None,
         source: RandomSource | None = None,
         encode_after_update: bool = False,
+        enforce_foreground: bool = False,
     ) -> None:
         self._store = store
         self._web = web
@@ -89,6 +93,7 @@ class Device:
         self._source: RandomSource = source or OsRandom()
         self._keys = PublicKeyCache(public_keys, web, self._clock)
         self._encode_after_update = encode_after_update
+        self._enforce_foreground = enforce_foreground
         self._job = EncodingJob(store, web, runtime, self._clock)
         self._last_update_s: dict[str, float] = {}
 
@@ -106,12 +111,13 @@ class Device:
         clock: Clock | None = None,
         source: RandomSource | None = None,
         encode_after_update: bool = False,
+        enforce_foreground: bool = False,
     ) -> Device:
         """The device whose store is the file at `path`, or one in memory if `path` is None.
 
         device_key: 32 bytes that seal what is stored (`vault.load_device_key`); a new one only for a store in memory.
         enrolment: without one, every https host is the ad tech of its own URLs.   public_keys: the seller's.
-        Raises DeviceStoreError.
+        enforce_foreground: updates of apps in the background are refused.   Raises DeviceStoreError.
         """
         source = source or OsRandom()
         if device_key is None and path is None:
@@ -127,6 +133,7 @@ class Device:
             clock=clock,
             source=source,
             encode_after_update=encode_after_update,
+            enforce_foreground=enforce_foreground,
         )
 
     def close(self) -> None:
@@ -141,22 +148,28 @@ class Device:
         *,
         package: str,
         uid: int | None = None,
+        is_foreground: bool = True,
         buyer: str | None = None,
         verification_token: str | None = None,
     ) -> None:
         """Fetch an update for the calling app `package` and apply it (protected-auction §2.1).
 
         buyer, verification_token: for an update that a partner of `buyer` serves, with the token by which `buyer` let
-        it. Nothing happens, without a word, if the user opted out or blocked the app.
-        Raises UpdateUriError, NotAllowedError, DelegationError, RateExceededError, AdTechServerError and
-        SignalUpdateError.
+        it. Nothing happens, without a word, if the user opted out or blocked the app: after every check, since an app
+        could tell the choice from a check that was left out.
+        Raises UpdateUriError, NotAllowedError, DelegationError, RateExceededError, BackgroundCallerError,
+        AdTechServerError and SignalUpdateError.
         """
         self._enrolment.check_package(package, uid)
         self._throttle(package)
+        if self._enforce_foreground and not is_foreground:
+            raise BackgroundCallerError(
+                "Background thread is not allowed to call this service.", where=package, hint="bring the app to front"
+            )
         host = https_host(update_uri)
+        owner = self._ad_tech(update_uri, host, buyer, package, verification_token)
         if self._is_refused_by_user(package):
             return
-        owner = self._ad_tech(update_uri, host, buyer, package, verification_token)
         reply = await self._web.get(update_uri, max_bytes=MAX_UPDATE_BYTES, headers={PACKAGE_HEADER: package})
         update = parse_update(reply.body)
         if not belongs_to(host, owner):
@@ -177,9 +190,9 @@ class Device:
         Raises NotAllowedError, SignalUpdateError.
         """
         check_package_name(package)
+        self._enrolment.check_ad_tech(buyer, package)
         if self._is_refused_by_user(package):
             return
-        self._enrolment.check_ad_tech(buyer, package)
         self._write(BuyerId(buyer), parse_update(update_json), package)
 
     def install_encoder(self, buyer: str, script: bytes | str, *, version: int = 0, endpoint: str = "") -> None:
@@ -215,12 +228,14 @@ class Device:
     ) -> AdSelectionData:
         """The sealed input of an auction of `seller` in the app `package` (protected-auction §4.1).
 
-        If the user opted out or blocked the app: 1024 random bytes, as the reference device gives.
+        If the user opted out or blocked the app: 1024 random bytes, as the reference device gives, and whatever result
+        comes for them is no winner.
         Raises NoPublicKeyError, MalformedMessageError if the input is too large for its padding.
         """
         check_package_name(package)
         ad_selection_id = new_ad_selection_id(self._source)
         if self._is_refused_by_user(package):
+            self._store.store_selection(ad_selection_id, _REFUSED_BY_USER, self._clock.now_ms())
             return AdSelectionData(ad_selection_id, self._source.token(OPTED_OUT_BYTES))
         key = self._keys.pick(self._source)
         if key is None:
@@ -251,8 +266,12 @@ class Device:
         Raises UnknownSelectionError, AuctionResultError.
         """
         stored = self._store.selection_context(ad_selection_id)
+        if stored is None and self._store.opted_out:
+            stored = _REFUSED_BY_USER
         if stored is None:
             raise UnknownSelectionError("this ad selection is not open", where=str(ad_selection_id))
+        if stored == _REFUSED_BY_USER:
+            return self._kept(AdSelectionOutcome(AdSelectionId(ad_selection_id), "", ""))
         context, seller = context_from_bytes(stored)
         outcome = open_auction_result(
             result,
@@ -261,10 +280,7 @@ class Device:
             seller=seller,
             is_enrolled=self._enrolment.is_enrolled,
         )
-        with self._store.transaction():
-            outcome = outcome.with_beacons_for(max(0, MAX_BEACONS - self._store.beacon_count()))
-            self._store.store_selection_result(ad_selection_id, outcome_to_bytes(outcome), n_beacons=outcome.n_beacons)
-        return outcome
+        return self._kept(outcome)
 
     async def report_impression(self, ad_selection_id: int) -> ReportOutcome:
         """Tell both parties that the ad was shown.
@@ -402,8 +418,18 @@ class Device:
             if update.encoder_endpoint is not None:
                 self._store.register_encoder(buyer, update.encoder_endpoint, now_ms)
 
+    def _kept(self, outcome: AdSelectionOutcome) -> AdSelectionOutcome:
+        with self._store.transaction():
+            outcome = outcome.with_beacons_for(max(0, MAX_BEACONS - self._store.beacon_count()))
+            self._store.store_selection_result(
+                outcome.ad_selection_id, outcome_to_bytes(outcome), n_beacons=outcome.n_beacons
+            )
+        return outcome
+
     def _outcome(self, ad_selection_id: int) -> AdSelectionOutcome:
         stored = self._store.selection_result(ad_selection_id)
+        if stored is None and self._store.opted_out:
+            return AdSelectionOutcome(AdSelectionId(ad_selection_id), "", "")
         if stored is None:
             raise UnknownSelectionError("this ad selection has no kept result", where=str(ad_selection_id))
         return outcome_from_bytes(ad_selection_id, stored)

@@ -16,6 +16,10 @@ class RateExceededError(RefusedError):
     """More than one update a second from one app. (LimitExceededException)"""
 
 
+class BackgroundCallerError(RefusedError):
+    """An app in the background, where only those in the foreground may call. (IllegalStateException)"""
+
+
 class UpdateUriError(BadInputError):
     """An update URI that may not be fetched. (IllegalArgumentException)"""
 

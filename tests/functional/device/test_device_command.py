@@ -14,11 +14,17 @@ import pytest
 from click.testing import CliRunner, Result
 
 from adyton.cli.device import device
-from adyton.device.errors import EnrolmentFileError, NotAllowedError, UnknownSelectionError
+from adyton.device.errors import (
+    AdTechServerError,
+    BackgroundCallerError,
+    EnrolmentFileError,
+    NotAllowedError,
+    UnknownSelectionError,
+)
 from adyton.kernel.errors import BadInputError, PeerError, UnavailableError
 from adyton.protocol.compression import gzip_compress
 from adyton.protocol.errors import SignalUpdateError
-from adyton.protocol.frames import Compression, encode_client_frame, padded_response_size
+from adyton.protocol.frames import Compression, decode_client_frame, encode_client_frame, padded_response_size
 from adyton.protocol.keys import KeyRing
 from adyton.protocol.messages import bidding_auction_servers_pb2 as messages
 from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as services
@@ -51,6 +57,11 @@ def answer(request: messages.SelectAdRequest, result: messages.AuctionResult) ->
     return context.encapsulate_response(frame)
 
 
+def opened_input(request: messages.SelectAdRequest) -> messages.ProtectedAuctionInput:
+    plaintext, _ = decapsulate_request(KeyRing.test_mode(), request.protected_auction_ciphertext)
+    return messages.ProtectedAuctionInput.FromString(decode_client_frame(plaintext, read_compression=False).payload)
+
+
 WINNER = messages.AuctionResult(ad_render_url=f"https://{BUYER}/ad", interest_group_owner=BUYER, score=1, ad_type=2)
 
 
@@ -65,7 +76,10 @@ def seller_front_end() -> Iterator[str]:
         ) -> messages.SelectAdResponse:
             if not request.auction_config.seller_signals:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Seller signals missing in auction config")
-            return messages.SelectAdResponse(auction_result_ciphertext=answer(request, WINNER))
+            response = messages.SelectAdResponse(auction_result_ciphertext=answer(request, WINNER))
+            if opened_input(request).consented_debug_config.token == "a-token":
+                response.debug_info.logs.append("3 bids")
+            return response
 
     async def serve() -> None:
         server = grpc.aio.server()
@@ -115,6 +129,42 @@ def test_from_signals_to_a_winning_ad(tmp_path: Path, seller_front_end: str) -> 
     assert encoded == {"buyer": BUYER, "step": "encode", "payload_bytes": len(VALUE), "failure": None}
     assert (won["ad_render_uri"], won["buyer"]) == (f"https://{BUYER}/ad", BUYER)
     assert told == {"sent": [], "failed": []}
+
+
+def test_options_of_a_selection_reach_the_seller(tmp_path: Path, seller_front_end: str) -> None:
+    home, config = tmp_path / "device", tmp_path / "config.json"
+    config.write_text(json.dumps({"seller_signals": "{}", "buyer_list": [BUYER]}))
+    common = ("select", "--package", "p", "--seller", "s.example", "--test-key", "--json")
+    asked = json.loads(ok(home, *common, "--max-bytes", "3000", "--unlimited-egress", "--debug-token", "t"))
+    ciphertext = base64.b64decode(asked["protected_auction_ciphertext"])
+    message = opened_input(messages.SelectAdRequest(protected_auction_ciphertext=ciphertext))
+
+    assert len(ciphertext) == 1 + 7 + 32 + 3000 + 16
+    assert message.enable_unlimited_egress
+    assert (message.consented_debug_config.token, message.consented_debug_config.is_debug_info_in_response) == (
+        "t",
+        True,
+    )
+    told = call(home, *common, "--sfe", seller_front_end, "--config", str(config), "--debug-token", "a-token")
+    assert json.loads(told.stdout)["buyer"] == BUYER
+    assert json.loads(told.stderr) == {"logs": ["3 bids"]}
+    assert call(home, *common, "--sfe", seller_front_end, "--config", str(config)).stderr == ""
+
+
+def test_uninstalling_and_clearing_data_forget_an_app(tmp_path: Path) -> None:
+    for command in ("uninstall", "clear-data"):
+        update(tmp_path)
+        update(tmp_path, "com.shop")
+        ok(tmp_path, command, "com.news")
+        assert [app["package"] for app in json.loads(ok(tmp_path, "apps", "--json"))] == ["com.shop"]
+
+
+def test_an_app_in_the_background_is_refused_where_the_foreground_is_enforced(tmp_path: Path) -> None:
+    arguments = ("update", "--package", "com.news", "--uri", f"https://{BUYER}/u", "--background")
+    route = ("--route", f"{BUYER}=http://127.0.0.1:9")
+
+    assert isinstance(call(tmp_path, *route, *arguments).exception, AdTechServerError)
+    assert isinstance(call(tmp_path, "--enforce-foreground", *route, *arguments).exception, BackgroundCallerError)
 
 
 def test_the_ciphertext_can_go_through_an_ad_server_by_hand(tmp_path: Path) -> None:
