@@ -3,9 +3,10 @@
 Every output:    `template` and `recipients` are the contract's; `guarantee`: differential privacy within what was
                  reserved, or the contract lets this output leave without; `threshold`: k distinct users behind it;
                  `literals`: no user id of any party stands in it (`literal_scan`).
-Synthetic table: attacks of `learning.synth.gate_measures` (exact matches, membership, attribute, singling out).
-                 A check fails when even the low end of the attack's 95 % interval passes the limit.
-Models:          `membership`: telling training rows from others by their loss.
+Synthetic table: attacks of `learning.synth.gate_measures` (exact matches, distance, membership, attribute, singling
+                 out). A check fails when even the low end of the attack's 95 % interval passes the limit.
+Models:          `membership` and `attribute-inference` of `model_attacks`. Distance and singling out need rows, and a
+                 model has none; its vocabularies are covered by `literals` and by k users behind each value.
 
 One refused output refuses the run: all boxes leave together or none does.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from adyton.cleanroom.contract import TEMPLATE_OF, Contract, Output
 from adyton.cleanroom.errors import GateRefusedError
@@ -21,6 +23,9 @@ from adyton.kernel.canonical import Json
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.synth.gate_measures import PrivacyMeasures
 from adyton.learning.synth.privacy import Advantage
+
+if TYPE_CHECKING:
+    from adyton.cleanroom.model_attacks import ModelAttacks
 
 _GENERAL_CHECKS = frozenset(("template", "recipients", "guarantee", "threshold", "literals"))
 
@@ -30,11 +35,13 @@ class GateLimits:
     """Largest success that an attack may have for certain.
 
     advantage: of members over the holdout.   membership_auc: .5 is a coin.   model_membership_auc: by loss.
+    closer_to_train: share of synthetic rows that are nearer to a member than to anybody else; .5 without copying.
     """
 
     advantage: float = 0.05
     membership_auc: float = 0.55
     model_membership_auc: float = 0.75
+    closer_to_train: float = 0.55
 
 
 @dataclass(frozen=True)
@@ -104,8 +111,15 @@ def check_synthetic(measures: PrivacyMeasures, limits: GateLimits) -> list[GateC
     """The attacks on a synthetic table."""
     output = Output.SYNTHETIC_TABLE
     literals = sum(measures.shared_literals.values()) + measures.user_ids_shared
-    membership = measures.membership
+    membership, nearer = measures.membership, measures.closer_to_train
     return [
+        GateCheck(
+            output,
+            "distance",
+            nearer.low <= limits.closer_to_train,
+            f"{nearer.value:.3f} [{nearer.low:.3f}, {nearer.high:.3f}] nearer to members",
+            f"certainly at most {limits.closer_to_train:g}",
+        ),
         _attack(output, "exact-matches", measures.exact_matches, limits.advantage),
         GateCheck(
             output,
@@ -120,20 +134,26 @@ def check_synthetic(measures: PrivacyMeasures, limits: GateLimits) -> list[GateC
     ]
 
 
-def check_model(output: Output, membership_auc: float, limits: GateLimits) -> list[GateCheck]:
-    """The attack on a model: AUC of telling training rows from held-out ones by their loss."""
-    limit = limits.model_membership_auc
-    return [GateCheck(output, "membership", membership_auc <= limit, f"AUC {membership_auc:.3f}", f"at most {limit:g}")]
+def check_model(output: Output, attacks: ModelAttacks, limits: GateLimits) -> list[GateCheck]:
+    """The attacks on a model."""
+    limit, found = limits.model_membership_auc, attacks.membership_auc
+    membership = GateCheck(output, "membership", found <= limit, f"AUC {found:.3f}", f"at most {limit:g}")
+    if attacks.attribute_inference is None:
+        return [membership, GateCheck(output, "attribute-inference", True, "no user attribute", "nothing to infer")]
+    return [membership, _attack(output, "attribute-inference", attacks.attribute_inference, limits.advantage)]
 
 
 def required_checks(output: Output) -> frozenset[str]:
     """Names of the checks that an output must have passed: what a receipt has to show."""
     match output:
         case Output.SYNTHETIC_TABLE:
-            attacks = ("exact-matches", "membership", "attribute-inference", "singling-out", "rare-literals")
+            attacks = (
+                *("exact-matches", "distance", "membership"),
+                *("attribute-inference", "singling-out", "rare-literals"),
+            )
             return _GENERAL_CHECKS.union(attacks)
         case Output.MODEL | Output.MODEL_WITHOUT_PARTNER:
-            return _GENERAL_CHECKS | {"membership"}
+            return _GENERAL_CHECKS | {"membership", "attribute-inference"}
         case _:
             return _GENERAL_CHECKS
 

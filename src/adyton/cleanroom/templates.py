@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from adyton.cleanroom.contract import Output
 from adyton.cleanroom.job import JobSpec, SynthesizeRequest
 from adyton.cleanroom.join import JoinedTable
+from adyton.cleanroom.model_attacks import ModelAttacks, attack_model
 from adyton.kernel.chance import RandomSource, stream
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.records import ModelArtifact, SyntheticTable
 from adyton.learning.ctr.artifact import distinct_contexts, export, latest_rows
 from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.training import Check, RowSplit, TrainedModel, train
-from adyton.learning.metrics import auc, evaluate
+from adyton.learning.metrics import evaluate
 from adyton.learning.schema import Role, TableSchema
 from adyton.learning.synth.gate_measures import PrivacyMeasures, measure
 from adyton.learning.synth.synthesizer import fit, to_record
@@ -52,13 +53,13 @@ class TimeSplit:
 class TrainedPair:
     """The two models, what they say of the test rows, and how they did there.
 
-    membership: by output, AUC of telling training rows from validation rows by their loss.
+    attacks: by output, what attacks on the model found, training rows against validation rows.
     """
 
     artifacts: dict[Output, ModelArtifact]
     predictions_parquet: bytes
     evaluation_json: bytes
-    membership: dict[Output, float]
+    attacks: dict[Output, ModelAttacks]
     training_users: int
 
 
@@ -87,7 +88,7 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
     labels = joined.table[joined.schema.label.name].cast(pa.int64()).to_numpy()
     users = joined.user_key.to_numpy()
     artifacts: dict[Output, ModelArtifact] = {}
-    membership, scores, evaluation = {}, {}, {}
+    attacks, scores, evaluation = {}, {}, {}
     data_hash = hashlib.sha256(str(job.as_json()).encode()).hexdigest()
     test = joined.table.take(pa.array(split.test))
     for output, schema in (
@@ -115,7 +116,7 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
         predicted = model.predict(test)
         measured = evaluate(labels[split.test], predicted, users[split.test])
         scores[output] = predicted
-        membership[output] = loss_attack(model, joined.table, labels, split, job.seed)
+        attacks[output] = attack_model(model, joined.table, labels, split.train, split.validation, job.seed)
         evaluation[output.value] = measured.as_json()
         artifacts[output] = _exported(model, joined, split, output.value, data_hash)
     predictions = pa.table(
@@ -132,7 +133,7 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
         artifacts=artifacts,
         predictions_parquet=buffer.getvalue(),
         evaluation_json=json.dumps(evaluation, indent=1).encode(),
-        membership=membership,
+        attacks=attacks,
         training_users=len(np.unique(users[split.train])),
     )
 
@@ -148,28 +149,6 @@ def _train_config(job: JobSpec, schema: TableSchema) -> TrainConfig:
         members=job.members,
         max_epochs=job.max_epochs,
     )
-
-
-def loss_attack(model: TrainedModel, table: pa.Table, labels: Ints, split: TimeSplit, seed: int) -> float:
-    """AUC of telling training rows from validation rows by the model's loss; .5 is a coin.
-
-    The rows compared have the same label, since rows of one class lose more than the other's for reasons that are no
-    leak; the two classes are averaged by size. Source: Yeom et al. 2018.
-    """
-    rng = stream(seed, "loss attack")
-    n = min(len(split.train), len(split.validation), 5_000)
-    members, outsiders = (rng.choice(part, size=n, replace=False) for part in (split.train, split.validation))
-    rows = np.concatenate([members, outsiders])
-    logits = model.logits(table.take(pa.array(rows)))
-    is_member = np.r_[np.ones(n, np.int64), np.zeros(n, np.int64)]
-    total, weight = 0.0, 0
-    for label in (0, 1):
-        of_class = labels[rows] == label
-        if 0 < is_member[of_class].sum() < of_class.sum():
-            confidence = logits[of_class] * (1 if label else -1)
-            total += auc(is_member[of_class], confidence) * int(of_class.sum())
-            weight += int(of_class.sum())
-    return total / weight if weight else 0.5
 
 
 def synthesize(

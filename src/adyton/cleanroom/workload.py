@@ -175,7 +175,7 @@ class Workload:
         for output, artifact in pair.artifacts.items():
             candidate = Candidate(output, pair.training_users, None)
             made.append(MadeOutput(candidate, model_bytes(artifact)))
-            checks += check_model(output, pair.membership[output], self.limits)
+            checks += check_model(output, pair.attacks[output], self.limits)
         others = [(Output.EVALUATION, pair.evaluation_json)]
         if Template.SCORE in self.job.templates:
             others.append((Output.PREDICTIONS, pair.predictions_parquet))

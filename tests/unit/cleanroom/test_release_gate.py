@@ -6,15 +6,28 @@ import json
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
 from adyton.cleanroom.contract import BindingRule, Contract, Output, Template
 from adyton.cleanroom.disclosure import join_statistics
 from adyton.cleanroom.errors import GateRefusedError
-from adyton.cleanroom.gate import Candidate, GateLimits, check_candidate, check_model, require_all
+from adyton.cleanroom.gate import (
+    Candidate,
+    GateLimits,
+    check_candidate,
+    check_model,
+    check_synthetic,
+    require_all,
+    required_checks,
+)
 from adyton.cleanroom.join import JoinCounts, keep_common
+from adyton.cleanroom.model_attacks import ModelAttacks
 from adyton.kernel.ledger import PrivacyLoss
+from adyton.learning.schema import Column, Kind, Role, TableSchema
+from adyton.learning.synth.gate_measures import measure
+from adyton.learning.synth.privacy import Advantage
 
 ONE = PrivacyLoss.of(1, "1e-6")
 
@@ -70,13 +83,42 @@ def test_a_guarantee_must_fit_into_what_was_reserved() -> None:
 
 def test_a_refusal_names_check_figure_and_limit_but_no_count_of_users() -> None:
     checks = check_candidate(candidate(users=37), contract(), reserved=None, user_ids_found=0)
-    checks += check_model(Output.MODEL, 0.91, GateLimits())
+    checks += check_model(Output.MODEL, ModelAttacks(0.91, None, None), GateLimits())
     with pytest.raises(GateRefusedError) as caught:
         require_all(checks)
 
     assert "membership found AUC 0.910, wanted at most 0.75" in str(caught.value)
     assert "threshold found fewer than 50 users" in str(caught.value)
     assert "37" not in str(caught.value)
+
+
+def test_a_model_that_gives_an_attribute_away_is_refused() -> None:
+    """1,000 rows on each side: .80 of the members' attributes are guessed, and .60 of the others'."""
+    leaking = ModelAttacks(0.5, "age", Advantage.of(800, 600, 1_000, 1_000))
+    harmless = ModelAttacks(0.5, "age", Advantage.of(610, 600, 1_000, 1_000))
+
+    assert [c.passed for c in check_model(Output.MODEL, leaking, GateLimits())] == [True, False]
+    assert [c.passed for c in check_model(Output.MODEL, harmless, GateLimits())] == [True, True]
+    names = {check.name for check in check_model(Output.MODEL, harmless, GateLimits())}
+    assert names == required_checks(Output.MODEL) - required_checks(Output.EVALUATION)
+
+
+def test_a_synthetic_table_of_copied_rows_fails_every_attack_that_sees_copies() -> None:
+    """Control: rows of the same population that were drawn afresh pass."""
+    rng = np.random.default_rng(2)
+    schema = TableSchema(tuple(Column(f"c{i}", Role.USER, Kind.CATEGORY) for i in range(6)))
+
+    def rows(n: int) -> pa.Table:
+        return pa.table({f"c{i}": rng.integers(0, 12, n) for i in range(6)})
+
+    real, holdout, fresh = rows(2_000), rows(2_000), rows(2_000)
+    copied = {c.name: c.passed for c in check_synthetic(measure(real, holdout, real, schema, seed=1), GateLimits())}
+    drawn = {c.name: c.passed for c in check_synthetic(measure(real, holdout, fresh, schema, seed=1), GateLimits())}
+
+    assert all(drawn.values()), drawn
+    seen = {name for name, passed in copied.items() if not passed}
+    assert {"exact-matches", "distance", "membership", "attribute-inference", "singling-out"} <= seen
+    assert set(copied) == required_checks(Output.SYNTHETIC_TABLE) - required_checks(Output.EVALUATION)
 
 
 def test_small_counts_are_suppressed_and_counted() -> None:

@@ -96,7 +96,7 @@ def test_a_copy_of_the_training_rows_fails_every_attack(
     assert found.exact_matches.is_visible
     assert found.membership.low > 0.6
     assert found.attribute_inference.is_visible
-    assert found.closer_to_train > 0.6
+    assert found.closer_to_train.low > 0.6
     assert found.user_ids_shared == 2500
     assert found.shared_literals["price"] > 100
 

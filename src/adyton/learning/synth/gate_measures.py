@@ -40,7 +40,7 @@ class PrivacyMeasures:
     attribute_inference: Advantage
     attacked_attribute: str
     singling_out: Advantage
-    closer_to_train: float
+    closer_to_train: Estimate
     shared_literals: dict[str, int]
     user_ids_shared: int
     fidelity: Fidelity
@@ -51,7 +51,7 @@ class PrivacyMeasures:
             "membership_auc": self.membership.as_json(),
             "attribute_inference": {"attribute": self.attacked_attribute, **self.attribute_inference.as_json()},
             "singling_out": self.singling_out.as_json(),
-            "closer_to_train": self.closer_to_train,
+            "closer_to_train": self.closer_to_train.as_json(),
             "shared_literals": dict(self.shared_literals),
             "user_ids_shared": self.user_ids_shared,
             "quality": self.fidelity.quality,

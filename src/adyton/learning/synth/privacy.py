@@ -73,16 +73,18 @@ def exact_matches(train: Ints, holdout: Ints, synthetic: Ints) -> Advantage:
     return Advantage.of(of_train, of_holdout, len(train), len(holdout))
 
 
-def closer_to_train(train: Ints, holdout: Ints, synthetic: Ints, rng: np.random.Generator) -> float:
+def closer_to_train(train: Ints, holdout: Ints, synthetic: Ints, rng: np.random.Generator) -> Estimate:
     """Share of synthetic rows nearer to a member than to a holdout row, ties one half; about .5 without copying.
 
-    A smoke test: it finds copied rows and nothing subtler.
+    A smoke test: it finds copied rows and nothing subtler. The interval is the normal one over the rows asked.
     """
     n = min(len(train), len(holdout), _REFERENCE_ROWS)
     probes = _some(synthetic, _ATTACKED_ROWS, rng)
     to_train = nearest(probes, _some(train, n, rng))[0]
     to_holdout = nearest(probes, _some(holdout, n, rng))[0]
-    return float(np.mean((to_train < to_holdout) + 0.5 * (to_train == to_holdout)))
+    nearer = (to_train < to_holdout) + 0.5 * (to_train == to_holdout)
+    value, half = float(nearer.mean()), _Z95 * float(nearer.std()) / float(np.sqrt(len(nearer)))
+    return Estimate(value, value - half, value + half)
 
 
 def membership_inference(

@@ -83,7 +83,7 @@ def lines(report: SynthesisReport) -> list[tuple[str, str, str]]:
                 "success of the attack; a leak only if members are hit more often than others",
             )
         )
-    rows.append(("closer to train", f"{privacy.closer_to_train:.3f}", "smoke test; about .5 without copying"))
+    rows.append(("closer to train", f"{privacy.closer_to_train.value:.3f}", "smoke test; about .5 without copying"))
     rows.append(
         ("rare values copied", str(sum(privacy.shared_literals.values())), "values of one or two real rows found again")
     )
