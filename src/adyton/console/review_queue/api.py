@@ -36,6 +36,7 @@ from adyton.review.queue.states import ReviewState, Verdict
 _ERRORS: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in (401, 403, 404, 409, 422, 503)}
 router = APIRouter(prefix="/api", dependencies=[Depends(signed_in)], responses=_ERRORS)
 Json = dict[str, Any]
+AfterAd = Annotated[str, Query(pattern=r"^[A-Za-z0-9._@-]*$", max_length=64)]
 _NO_LIMITS: list[Limit] = []
 AdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$", max_length=64)]
 
@@ -61,7 +62,7 @@ def ads(
     actor: Actor,
     desk: TheDesk,
     state: ReviewState | None = None,
-    after: Annotated[str, Query(pattern=r"^[A-Za-z0-9._@-]*$", max_length=64)] = "",
+    after: AfterAd = "",
     limit: Annotated[int, Query(ge=1, le=desk_views.MAX_PAGE)] = 100,
 ) -> Json:
     """Ads that you may see, by id: an advertiser's own, a moderator's claims, all for lead and auditor."""

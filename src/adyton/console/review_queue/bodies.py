@@ -36,7 +36,7 @@ class SubmissionBody(_Body):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$")]
     revenue_micros: Count | None = None
     punish_num: Annotated[int, Field(ge=0, le=10**6, strict=True)] | None = None
-    work_milli: Annotated[int, Field(ge=1, le=10**9, strict=True)] = 1_210
+    work_milli: Annotated[int, Field(ge=1, le=10**9, strict=True)] | None = None
     severity: Annotated[int, Field(ge=0, le=3, strict=True)] = 0
     expires_at_ms: Count | None = None
 

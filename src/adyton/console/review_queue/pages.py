@@ -6,17 +6,17 @@ the rule as their title.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import BaseModel
 
 from adyton.console.review_queue import api
 from adyton.console.review_queue.access import COOKIE, Actor, TheDesk, desk_of
 from adyton.console.review_queue.refusals import refusal, status_of
+from adyton.console.review_queue.rendering import HOME, Json, page, quality_lines
+from adyton.kernel.clock import iso_utc
 from adyton.kernel.errors import AdytonError
 from adyton.kernel.ids import AdId
 from adyton.review.queue import claiming, desk_views, policy_book
@@ -24,17 +24,9 @@ from adyton.review.queue.desk import Desk
 from adyton.review.queue.people import person_of_token
 from adyton.review.queue.permissions import Role
 from adyton.review.queue.records import MAX_INTEGER, Person
+from adyton.review.queue.states import ReviewState
 
 router = APIRouter(include_in_schema=False)
-_templates = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True, undefined=StrictUndefined
-)
-HOME = {Role.MODERATOR: "/work", Role.LEAD: "/lead", Role.AUDITOR: "/audit", Role.ADVERTISER: "/mine"}
-Json = dict[str, Any]
-
-
-def _page(template: str, actor: Person | None, data: Json) -> HTMLResponse:
-    return HTMLResponse(_templates.get_template(template).render(actor=actor, home=HOME, **data))
 
 
 class _Token(BaseModel):
@@ -54,7 +46,7 @@ def home(request: Request) -> Response:
 @router.get("/sign-in")
 def sign_in_page() -> HTMLResponse:
     """Where a token is pasted."""
-    return _page("sign_in.html", None, {})
+    return page("sign_in.html", None, {})
 
 
 @router.post("/sign-in")
@@ -79,15 +71,17 @@ def sign_out(actor: Actor) -> Response:  # noqa: ARG001
 
 
 def _work(actor: Person, desk: Desk) -> Json:
-    """The moderator's own ads (claimed, held, escalated to me), the policies, and the own quality."""
+    """The moderator's own ads (claimed, held, escalated to me), what is left to look at today, and the own quality."""
+    quality = api.quality_over_time(actor, desk, only_own=True)["days"]
     return {
+        "exposure": {"left": claiming.exposure_left(desk, actor), "budget": actor.exposure_budget},
         "claims": desk_views.list_ads(desk, actor) if actor.role is Role.MODERATOR else _held_by(actor, desk),
         "escalations": [
             {"ad_id": one.ad_id, "title": one.title, "queue": one.assigned_queue}
             for one in claiming.escalations_for(desk, actor)
         ],
-        "policies": api.policies(actor, desk)["policies"],
-        "quality": api.quality_over_time(actor, desk, only_own=True)["days"],
+        "quality": quality,
+        "quality_lines": quality_lines(quality),
     }
 
 
@@ -98,7 +92,7 @@ def _held_by(actor: Person, desk: Desk) -> list[Json]:
 @router.get("/work")
 def work_page(actor: Actor, desk: TheDesk) -> HTMLResponse:
     """What a moderator sees."""
-    return _page("work.html", actor, _work(actor, desk))
+    return page("work.html", actor, _work(actor, desk))
 
 
 @router.get("/work.json")
@@ -108,18 +102,22 @@ def work_json(actor: Actor, desk: TheDesk) -> Json:
 
 
 def _lead(actor: Person, desk: Desk) -> Json:
+    quality = api.quality_over_time(actor, desk)["days"]
     return {
         "overview": dict(desk_views.desk_overview(desk, actor)),
         "escalations": api.escalations(actor, desk)["ads"],
         "people": api.list_people(actor, desk)["people"],
-        "quality": api.quality_over_time(actor, desk)["days"],
+        "policies": api.policies(actor, desk)["policies"],
+        "golden": api.golden_items(actor, desk)["items"],
+        "quality": quality,
+        "quality_lines": quality_lines(quality),
     }
 
 
 @router.get("/lead")
 def lead_page(actor: Actor, desk: TheDesk) -> HTMLResponse:
     """What a lead sees."""
-    return _page("lead.html", actor, _lead(actor, desk))
+    return page("lead.html", actor, _lead(actor, desk))
 
 
 @router.get("/lead.json")
@@ -129,12 +127,16 @@ def lead_json(actor: Actor, desk: TheDesk) -> Json:
 
 
 def _audit(actor: Person, desk: Desk, after: int) -> Json:
-    events = [one.as_json() for one in desk_views.see_events(desk, actor, after=after, limit=200)]
+    found = desk_views.see_events(desk, actor, after=after, limit=200)
+    events = [{**one.as_json(), "at": iso_utc(one.at_ms)} for one in found]
+    quality = api.quality_over_time(actor, desk)["days"]
     return {
         "overview": dict(desk_views.desk_overview(desk, actor)),
         "events": events,
-        "quality": api.quality_over_time(actor, desk)["days"],
-        "next_after": events[-1]["sequence"] if events else after,
+        "quality": quality,
+        "quality_lines": quality_lines(quality),
+        "after": after,
+        "next_after": found[-1].sequence if found else after,
     }
 
 
@@ -144,7 +146,7 @@ After = Annotated[int, Query(ge=-1, le=MAX_INTEGER)]
 @router.get("/audit")
 def audit_page(actor: Actor, desk: TheDesk, after: After = -1) -> HTMLResponse:
     """What an auditor sees."""
-    return _page("audit.html", actor, _audit(actor, desk, after))
+    return page("audit.html", actor, _audit(actor, desk, after))
 
 
 @router.get("/audit.json")
@@ -153,20 +155,38 @@ def audit_json(actor: Actor, desk: TheDesk, after: After = -1) -> Json:
     return _audit(actor, desk, after)
 
 
-def _mine(actor: Person, desk: Desk) -> Json:
-    return {"ads": [dict(one) for one in desk_views.list_ads(desk, actor, limit=desk_views.MAX_PAGE)]}
+def _mine(actor: Person, desk: Desk, after: str) -> Json:
+    return api.ads(actor, desk, after=after, limit=desk_views.MAX_PAGE)
 
 
 @router.get("/mine")
-def mine_page(actor: Actor, desk: TheDesk) -> HTMLResponse:
+def mine_page(actor: Actor, desk: TheDesk, after: api.AfterAd = "") -> HTMLResponse:
     """What an advertiser sees."""
-    return _page("mine.html", actor, _mine(actor, desk))
+    return page("mine.html", actor, _mine(actor, desk, after))
 
 
 @router.get("/mine.json")
-def mine_json(actor: Actor, desk: TheDesk) -> Json:
+def mine_json(actor: Actor, desk: TheDesk, after: api.AfterAd = "") -> Json:
     """Twin of /mine."""
-    return _mine(actor, desk)
+    return _mine(actor, desk, after)
+
+
+def _ads(actor: Person, desk: Desk, state: ReviewState | None, after: str) -> Json:
+    found = api.ads(actor, desk, state=state, after=after, limit=100)
+    return found | {"state": None if state is None else state.value, "states": [one.value for one in ReviewState][1:]}
+
+
+# Before /ads/ID, whose pattern would take the twin's address for an id.
+@router.get("/ads")
+def ads_page(actor: Actor, desk: TheDesk, state: ReviewState | None = None, after: api.AfterAd = "") -> HTMLResponse:
+    """Ads by id, of one state or of all."""
+    return page("ads.html", actor, _ads(actor, desk, state, after))
+
+
+@router.get("/ads.json")
+def ads_json(actor: Actor, desk: TheDesk, state: ReviewState | None = None, after: api.AfterAd = "") -> Json:
+    """Twin of /ads."""
+    return _ads(actor, desk, state, after)
 
 
 def _ad(actor: Person, desk: Desk, ad_id: str) -> Json:
@@ -186,4 +206,4 @@ def ad_json(ad_id: api.AdPath, actor: Actor, desk: TheDesk) -> Json:
 @router.get("/ads/{ad_id}")
 def ad_page(ad_id: api.AdPath, actor: Actor, desk: TheDesk) -> HTMLResponse:
     """One ad with every step that the caller's role has."""
-    return _page("ad.html", actor, _ad(actor, desk, ad_id))
+    return page("ad.html", actor, _ad(actor, desk, ad_id))

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.exceptions import HTTPException
 
+from adyton.console.review_queue.rendering import page
 from adyton.kernel.errors import (
     AdytonError,
     BadInputError,
@@ -51,17 +52,27 @@ def refusal(error: AdytonError, status: int | None = None) -> JSONResponse:
     return JSONResponse(error.as_json(), status_code=status, headers=headers)
 
 
+def _wants_page(request: Request) -> bool:
+    """Whether a browser asks for something to look at, and not a script of ours."""
+    return request.method == "GET" and "text/html" in request.headers.get("accept", "")
+
+
+def _told(request: Request, error: AdytonError, status: int) -> Response:
+    if _wants_page(request):
+        return page("error.html", None, {"error": error.as_json()}, status)
+    return refusal(error, status)
+
+
 def add_handlers(app: FastAPI) -> None:
     """Makes every failure of `app` a refusal, also those of the framework."""
 
     async def on_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, AdytonError), "only registered for AdytonError"
-        wants_page = request.method == "GET" and "text/html" in request.headers.get("accept", "")
-        if isinstance(error, NotSignedInError) and wants_page:
+        if isinstance(error, NotSignedInError) and _wants_page(request):
             return RedirectResponse("/sign-in", status_code=303)
         if isinstance(error, InternalError):
             log.error("internal error", exc_info=error)
-        return refusal(error)
+        return _told(request, error, status_of(error))
 
     async def on_bad_request(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
         assert isinstance(error, RequestValidationError), "only registered for RequestValidationError"
@@ -71,10 +82,11 @@ def add_handlers(app: FastAPI) -> None:
         what = "not JSON" if first["type"] == "json_invalid" else str(first["msg"]).lower()
         return refusal(RequestError(what, where=where, hint="GET /openapi.json describes every request"), 422)
 
-    async def on_http(request: Request, error: Exception) -> JSONResponse:  # noqa: ARG001
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException), "only registered for HTTPException"
         phrase = HTTPStatus(error.status_code).phrase.lower()
-        answer = refusal(RequestError(phrase, hint="GET /openapi.json lists every address"), error.status_code)
+        told = RequestError(phrase, hint="GET /openapi.json lists every address")
+        answer = _told(request, told, error.status_code)
         answer.headers.update(error.headers or {})
         return answer
 

@@ -111,6 +111,13 @@ def _is_for(tx: Tx, ad: AdFile, person: Person, exposure_left: int) -> bool:
     return reason is None and ad.market in person.markets
 
 
+def exposure_left(desk: Desk, actor: Person) -> int:
+    """Severity points of hard content that the actor may still see today."""
+    require(actor.role, Action.CLAIM)
+    with desk.reading() as tx:
+        return left_of_budget(tx, actor)
+
+
 def left_of_budget(tx: Tx, person: Person) -> int:
     """Severity points that the person may still see today, never negative."""
     since_ms = day_start_ms(tx.now_ms, person.utc_offset_minutes)

@@ -20,7 +20,7 @@ from adyton.review.queue import ad_store, event_log
 from adyton.review.queue.claiming import check_may_take
 from adyton.review.queue.deciding import check_claim
 from adyton.review.queue.desk import Desk, Tx
-from adyton.review.queue.errors import UnknownRecordError
+from adyton.review.queue.errors import ClaimError, UnknownRecordError
 from adyton.review.queue.permissions import Action, Role, require
 from adyton.review.queue.records import AdFile, Person, check_number
 from adyton.review.queue.states import ReviewEvent, ReviewState, next_state
@@ -40,7 +40,10 @@ class Step:
 
 
 def see_ad(desk: Desk, actor: Person, ad_id: AdId) -> dict[str, Json]:
-    """The ad as this person may see it, with steps and history. Raises UnknownRecordError."""
+    """The ad as this person may see it, with steps and history.
+
+    Raises UnknownRecordError, ClaimError for a moderator who had it once.
+    """
     require(actor.role, Action.SEE_AD)
     with desk.reading() as tx:
         ad = ad_store.find_ad(tx, ad_id)
@@ -51,6 +54,8 @@ def _view(tx: Tx, actor: Person, ad: AdFile, *, with_history: bool) -> dict[str,
     opinions = ad_store.opinions_of(tx, ad)
     has_judged = any(one.person_id == actor.person_id for one in opinions)
     if not may_see(actor, ad, has_judged=has_judged):
+        if actor.role is Role.MODERATOR and ad_store.had_claim(tx, ad, actor.person_id):
+            raise ClaimError("your claim on this ad is over", hint="ask for the next ad")
         raise ad_store.unknown_ad()
     view = ad_view(actor, ad, opinions, tx.now_ms)
     view["steps"] = [{"name": one.name, "refusal": one.refusal} for one in steps_for(tx, actor, ad)]

@@ -13,6 +13,8 @@ from adyton.review.queue.records import AdFile, GoldenId, PersonId, Submission, 
 from adyton.review.queue.states import ReviewEvent, Verdict
 from adyton.review.queue.tables import ads
 
+AVERAGE_WORK_MILLI = 1_210
+"""Mean of the workbook's baseline time, spec/review §1.2."""
 CLICKS_PER_NEW_AD = 1_000
 """What a first ad of a buyer is assumed to earn: the worth of this many clicks."""
 
@@ -37,7 +39,7 @@ def new_file(tx: Tx, submission: Submission, submitter: PersonId, golden_id: Gol
         currency=submission.currency,
         revenue_micros=_estimated_revenue(tx, submission) if revenue is None else revenue,
         punish_num=_counted_punishments(tx, submission.buyer) if punish_num is None else punish_num,
-        work_milli=submission.work_milli,
+        work_milli=AVERAGE_WORK_MILLI if submission.work_milli is None else submission.work_milli,
         severity=submission.severity,
         expires_at_ms=submission.expires_at_ms,
         submitted_by=submitter,

@@ -100,7 +100,7 @@ def with_content(ad: AdFile, submission: Submission) -> AdFile:
         currency=submission.currency,
         revenue_micros=ad.revenue_micros if submission.revenue_micros is None else submission.revenue_micros,
         punish_num=ad.punish_num if submission.punish_num is None else submission.punish_num,
-        work_milli=submission.work_milli,
+        work_milli=ad.work_milli if submission.work_milli is None else submission.work_milli,
         severity=max(ad.severity, submission.severity),
         expires_at_ms=submission.expires_at_ms,
     )

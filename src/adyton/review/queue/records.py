@@ -102,7 +102,8 @@ class Submission:
     creative_id: the buyer's own name of it, unique for the buyer.   market: who can judge it, a delivery country.
     countries: where it shall run.   revenue_micros: what it earns on average; None: estimated from the buyer's other
     ads.   punish_num: how often the advertiser was punished; None: counted.   work_milli: thousandths of a unit of work
-    (the workbook's baseline time).   severity: 0 harmless to 3 hard to look at.   expires_at_ms: when it ends.
+    (the workbook's baseline time); None: as it was, or an average ad's.   severity: 0 harmless to 3 hard to look at.
+    expires_at_ms: when it ends.
     """
 
     buyer: BuyerId
@@ -117,7 +118,7 @@ class Submission:
     currency: str
     revenue_micros: int | None = None
     punish_num: int | None = None
-    work_milli: int = 1_210
+    work_milli: int | None = None
     severity: int = 0
     expires_at_ms: int | None = None
 
@@ -142,7 +143,8 @@ class Submission:
             check_number(self.revenue_micros, "revenue_micros")
         if self.punish_num is not None:
             check_number(self.punish_num, "punish_num", most=10**6)
-        check_number(self.work_milli, "work_milli", least=1, most=10**9)
+        if self.work_milli is not None:
+            check_number(self.work_milli, "work_milli", least=1, most=10**9)
         check_number(self.severity, "severity", most=MAX_SEVERITY)
         if self.expires_at_ms is not None:
             check_number(self.expires_at_ms, "expires_at_ms")

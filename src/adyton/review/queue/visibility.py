@@ -68,11 +68,12 @@ def ad_view(person: Person, ad: AdFile, opinions: Iterable[Opinion], now_ms: int
         "decided_at": None if ad.decided_at_ms is None else iso_utc(ad.decided_at_ms),
         "findings": [finding.as_json() for finding in ad.findings],
     }
-    if person.role is Role.ADVERTISER:
-        # A decision that is being second-guessed is no news for the advertiser, and a claim is nobody else's business.
+    if person.role is not Role.MODERATOR:
         view["value_per_click_micros"] = ad.value_per_click_micros
         view["currency"] = ad.currency
         view["expires_at"] = None if ad.expires_at_ms is None else iso_utc(ad.expires_at_ms)
+    if person.role is Role.ADVERTISER:
+        # A decision that is being second-guessed is no news for the advertiser, and a claim is nobody else's business.
         return view
     view["severity"] = ad.severity
     view["clocks"] = {
