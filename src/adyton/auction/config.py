@@ -101,8 +101,9 @@ class BiddingConfig(Section):
     """GenerateProtectedAppSignalsBids.
 
     retrieval_address, lookup_address, inference_address: None means the service of this process.
-    noise_rate: share of egress payloads that are replaced.   insecure_fixed_noise_seed: repeatable noise that protects
-    nobody, for tests and demonstrations.
+    noise_rate: share of egress payloads that are replaced.   noise_temporary_unlimited_egress: of that channel's too,
+    as the proposal asks.   insecure_fixed_noise_seed: repeatable noise that protects nobody, for tests and
+    demonstrations.
     """
 
     generate_bid: Script
@@ -112,6 +113,7 @@ class BiddingConfig(Section):
     limited_egress_bits: int = Field(default=0, ge=0)
     enable_temporary_unlimited_egress: bool = True
     noise_rate: Rate = DEFAULT_RATE
+    noise_temporary_unlimited_egress: bool = False
     insecure_fixed_noise_seed: int | None = None
     egress_protocol: int = Field(default=0, ge=0, le=31)
     pad_egress_to_limit: bool = False

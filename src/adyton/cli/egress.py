@@ -89,11 +89,24 @@ def encode(
 @_dialect_option
 @click.option("--protocol", type=click.IntRange(0, 31), help="Insist on this protocol.")
 @click.option("--max-bits", type=click.IntRange(1), help="Also accept a value padded to this many bits.")
-@click.argument("value")
-def decode(schema_path: Path, dialect: str, protocol: int | None, max_bits: int | None, value: str) -> None:
+@click.option("--payload", "payload_path", type=_FILE, help="The file that holds the wire value, - for standard input.")
+@click.argument("value", required=False)
+def decode(
+    schema_path: Path,
+    dialect: str,
+    protocol: int | None,
+    max_bits: int | None,
+    payload_path: Path | None,
+    value: str | None,
+) -> None:
     """Print the payload of a base64 wire VALUE as JSON; - reads it from standard input."""
+    if (payload_path is None) == (value is None):
+        raise click.UsageError("give one of VALUE and --payload FILE")
     schema = _schema(schema_path, dialect)
-    text = sys.stdin.read().strip() if value == "-" else value
+    if payload_path is not None:
+        text = _read(payload_path).decode("ascii", "replace").strip()
+    else:
+        text = sys.stdin.read().strip() if value == "-" else str(value)
     payload = decode_payload(schema, from_base64(text), protocol=protocol, max_bits=max_bits)
     click.echo(json.dumps(payload.as_json(schema)))
 

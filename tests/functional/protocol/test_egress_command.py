@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -89,6 +90,19 @@ def test_decode_prints_the_payload(schema: str) -> None:
     assert json.loads(run("decode", "--schema", schema, "AYJA").stdout) == PAYLOAD
     assert isinstance(run("decode", "--schema", schema, "AYJB", "--protocol", "0").exception, EgressWireError)
     assert isinstance(run("decode", "--schema", schema, "????").exception, EgressWireError)
+
+
+def test_all_three_take_schema_and_payload_as_files(schema: str, tmp_path: Path) -> None:
+    encoded = run("encode", "--schema", schema, "--payload", payload_of(schema))
+    (tmp_path / "value.txt").write_text(encoded.stdout)
+    decoded = run("decode", "--schema", schema, "--payload", str(tmp_path / "value.txt"))
+    (tmp_path / "value.txt").write_bytes(b"\xff\xfe")
+    broken = run("decode", "--schema", schema, "--payload", str(tmp_path / "value.txt"))
+
+    assert json.loads(decoded.stdout) == PAYLOAD
+    assert isinstance(broken.exception, EgressWireError)
+    assert isinstance(run("decode", "--schema", schema).exception, click.UsageError)
+    assert isinstance(run("decode", "--schema", schema, "AYJA", "--payload", "-").exception, click.UsageError)
 
 
 def test_validate_lists_every_problem_without_values(schema: str) -> None:

@@ -169,12 +169,18 @@ def test_noise_replaces_one_in_a_hundred_by_default_and_keeps_the_size() -> None
     assert 20 <= changed <= 85
 
 
-def test_unlimited_channel_needs_device_and_server_and_is_not_noised() -> None:
+def test_unlimited_channel_needs_device_and_server_and_is_noised_only_where_configured() -> None:
     always_noise = EgressRules(limited_bits=0, noise_rate=Fraction(1))
     off = EgressRules(is_unlimited_enabled=False)
 
-    values = {unlimited_egress_value(PAYLOAD, SCHEMA, always_noise, is_allowed_by_device=True) for _ in range(50)}
+    values = {
+        unlimited_egress_value(PAYLOAD, SCHEMA, always_noise, NOISE, is_allowed_by_device=True) for _ in range(50)
+    }
     assert values == {"Af9A"}
-    assert unlimited_egress_value(PAYLOAD, SCHEMA, always_noise, is_allowed_by_device=False) == ""
-    assert unlimited_egress_value(PAYLOAD, SCHEMA, off, is_allowed_by_device=True) == ""
-    assert unlimited_egress_value("{}", SCHEMA, always_noise, is_allowed_by_device=True) == ""
+    assert unlimited_egress_value(PAYLOAD, SCHEMA, always_noise, NOISE, is_allowed_by_device=False) == ""
+    assert unlimited_egress_value(PAYLOAD, SCHEMA, off, NOISE, is_allowed_by_device=True) == ""
+    assert unlimited_egress_value("{}", SCHEMA, always_noise, NOISE, is_allowed_by_device=True) == ""
+    both = EgressRules(limited_bits=9, noise_rate=Fraction(1), noises_unlimited=True)
+    noised = {unlimited_egress_value(PAYLOAD, SCHEMA, both, NOISE, is_allowed_by_device=True) for _ in range(50)}
+    assert len(noised) > 30
+    assert {len(value) for value in noised} == {4}

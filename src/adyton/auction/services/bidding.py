@@ -214,6 +214,7 @@ class BiddingService:
             bid.temporary_unlimited_egress_payload,
             self._unlimited_egress_schemas.schema(versions.temporary_unlimited_egress_schema),
             rules,
+            self._noise,
             is_allowed_by_device=raw.enable_unlimited_egress,
         )
 

@@ -256,6 +256,7 @@ class PartyProcess:
                 limited_bits=config.limited_egress_bits,
                 is_unlimited_enabled=config.enable_temporary_unlimited_egress,
                 noise_rate=config.noise_rate,
+                noises_unlimited=config.noise_temporary_unlimited_egress,
                 protocol=config.egress_protocol,
                 pads_to_limit=config.pad_egress_to_limit,
             ),
