@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import click
 
 from adyton.cli.review_compare import compare_command
+from adyton.cli.review_input import load_estimators, load_workbook
 from adyton.cli.review_learn import learn_command
 from adyton.kernel.chance import stream
 from adyton.kernel.errors import UnavailableError
@@ -17,13 +19,8 @@ from adyton.review.arrivals import Pattern, read_arrivals
 from adyton.review.bound import Bound, lower_bound
 from adyton.review.compat import SourceResult, draw_source_day, simulate_as_source
 from adyton.review.day import Day, DayConfig, draw_day
-from adyton.review.estimators import find_estimators
 from adyton.review.generator import resample_workbook
-from adyton.review.simulation import DayResult, gap_percent, simulate
-from adyton.review.tables import Workbook
-from adyton.review.workbook import load_default_workbook, read_workbook
-
-_FAULTS_SHOWN = 10
+from adyton.review.simulation import DayResult, SimulationOptions, gap_percent, simulate
 
 
 @click.group()
@@ -45,13 +42,20 @@ def review() -> None:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--input", "input_path", type=click.Path(path_type=Path), help="Workbook; default: the shipped one.")
 @click.option("--moderators", "n_moderators", type=int, default=350, show_default=True)
-@click.option("--estimators", default="source", show_default=True, help="`source` or module:Class.")
+@click.option("--estimators", default="source", show_default=True, help="`source`, `cautious` or module:Class.")
 @click.option("--handling-sigma", type=float, default=0.0, show_default=True, help="Spread of handling times.")
-@click.option("--break-minutes", type=int, default=0, show_default=True)
-@click.option("--no-show", type=float, default=0.0, show_default=True)
-@click.option("--stagger-shifts", is_flag=True, help="Shifts start at random hours.")
+@click.option("--break-minutes", type=int, default=0, show_default=True, help="One break for each moderator.")
+@click.option("--no-show", type=float, default=0.0, show_default=True, help="Share of moderators who do not come.")
+@click.option("--shifts-by-time-zone", is_flag=True, help="Shifts start in each moderator's local morning.")
+@click.option("--verdicts", is_flag=True, help="Draw truth and verdict of each ad; they are in the CSV.")
 @click.option(
-    "--arrivals", "arrivals_path", type=click.Path(path_type=Path), help="CSV of minute,ads; replaces -d and -v."
+    "--sla-minutes", type=click.IntRange(min=1), default=240, show_default=True, help="A longer wait: a miss."
+)
+@click.option(
+    "--arrivals",
+    "arrivals_path",
+    type=click.Path(path_type=Path),
+    help="CSV of minute,ads or minute,ad_id; replaces -d and -v.",
 )
 @click.option("--compat", type=click.Choice(["seed"]), help="`seed`: the source's stream and loss, faults included.")
 @click.option("--bound-steps", type=click.IntRange(min=1), default=300, show_default=True)
@@ -70,7 +74,9 @@ def simulate_command(
     handling_sigma: float,
     break_minutes: int,
     no_show: float,
-    stagger_shifts: bool,
+    shifts_by_time_zone: bool,
+    verdicts: bool,
+    sla_minutes: int,
     arrivals_path: Path | None,
     compat: str | None,
     bound_steps: int,
@@ -88,20 +94,21 @@ def simulate_command(
         handling_sigma=handling_sigma,
         break_minutes=break_minutes,
         no_show=no_show,
-        is_shift_staggered=stagger_shifts,
+        is_shift_by_time_zone=shifts_by_time_zone,
     )
     workbook = load_workbook(input_path)
     if source == "synthetic":
         workbook = resample_workbook(workbook, stream(seed, "review", "synthetic"))
-    per_minute = read_arrivals(arrivals_path) if arrivals_path else None
-    chosen = find_estimators(estimators)
+    arrivals = read_arrivals(arrivals_path) if arrivals_path else None
+    chosen = load_estimators(estimators)
     if compat:
-        source_day = draw_source_day(workbook, config, seed=seed, estimators=chosen, per_minute=per_minute)
+        source_day = draw_source_day(workbook, config, seed=seed, estimators=chosen, arrivals=arrivals)
         source_result = simulate_as_source(source_day, allocator=allocator, seed=seed)
         click.echo(json.dumps(source_json(source_result)) if as_json else _source_text(source_result))
         return
-    day = draw_day(workbook, config, seed=seed, estimators=chosen, per_minute=per_minute)
-    result = simulate(day, allocator=allocator, seed=seed)
+    day = draw_day(workbook, config, seed=seed, estimators=chosen, arrivals=arrivals)
+    options = SimulationOptions(draw_verdicts=verdicts, sla_minutes=sla_minutes)
+    result = simulate(day, allocator=allocator, seed=seed, options=options)
     bound = lower_bound(day, n_steps=bound_steps)
     target = file or Path(f"review_{pattern}_v{volume:g}_p{punishment:g}_{source}_{allocator}_seed{seed}.csv")
     _export(target, day, result)
@@ -109,7 +116,7 @@ def simulate_command(
     if as_json:
         click.echo(json.dumps(result_json(result, bound)))
     else:
-        _print(result, bound)
+        _print(result, bound, options)
 
 
 @review.command("allocators")
@@ -123,16 +130,6 @@ review.add_command(compare_command)
 review.add_command(learn_command)
 
 
-def load_workbook(path: Path | None) -> Workbook:
-    """The workbook at `path`, or the shipped one; rows left out are told on stderr."""
-    workbook = load_default_workbook() if path is None else read_workbook(path)
-    if workbook.faults:
-        click.echo(f"warning: {workbook.n_left_out} rows were left out", err=True)
-        for fault in workbook.faults[:_FAULTS_SHOWN]:
-            click.echo(f"  {fault}", err=True)
-    return workbook
-
-
 def result_json(result: DayResult, bound: Bound) -> dict[str, object]:
     """The JSON object of one simulated day."""
     loss = result.loss
@@ -141,12 +138,17 @@ def result_json(result: DayResult, bound: Bound) -> dict[str, object]:
         "seed": result.seed,
         "loss": {"seed_loss": loss.seed_loss, "a1": loss.a1, "a2": loss.a2},
         "bound": {"a1": bound.a1, "a2": bound.a2},
-        "gap_percent": {"a1": gap_percent(loss.a1, bound.a1), "a2": gap_percent(loss.a2, bound.a2)},
+        "gap_percent": {"a1": _finite(gap_percent(loss.a1, bound.a1)), "a2": _finite(gap_percent(loss.a2, bound.a2))},
         "finished_fraction": result.finished_fraction,
         "utilisation": result.utilisation,
         "wait_minutes": {"p50": result.wait_p50, "p95": result.wait_p95},
         "simulated_seconds": result.simulated_seconds,
     }
+
+
+def _finite(number: float) -> float | None:
+    """The same, or None where JSON has no number: the gap above a bound of 0."""
+    return number if math.isfinite(number) else None
 
 
 def source_json(result: SourceResult) -> dict[str, object]:
@@ -181,7 +183,7 @@ def _source_text(result: SourceResult) -> str:
     )
 
 
-def _print(result: DayResult, bound: Bound) -> None:
+def _print(result: DayResult, bound: Bound, options: SimulationOptions) -> None:
     loss = result.loss
     click.echo(f"allocator    {result.allocator}, seed {result.seed}, {result.day.n_ads} ads")
     click.echo(
@@ -193,22 +195,34 @@ def _print(result: DayResult, bound: Bound) -> None:
     click.echo(f"seed's loss  {loss.seed_loss:>12,.0f}")
     click.echo(f"finished     {result.finished_fraction:.1%}, utilisation {result.utilisation:.1%}")
     click.echo(f"wait         median {result.wait_p50:.0f} min, 95th percentile {result.wait_p95:.0f} min")
+    click.echo(f"SLA          {result.sla_misses} of {result.day.n_ads} ads not done within {options.sla_minutes} min")
+    if result.decisions:
+        n_right = sum(decision.is_right for decision in result.decisions)
+        n_passed = sum(not decision.is_right and decision.is_harmful for decision in result.decisions)
+        click.echo(
+            f"verdicts     {n_right} of {len(result.decisions)} right, {n_passed} harmful ads passed,"
+            f" {len(result.decisions) - n_right - n_passed} clean ones stopped"
+        )
     click.echo(f"simulated in {result.simulated_seconds:.3f} s")
 
 
 def _export(path: Path, day: Day, result: DayResult) -> None:
     schedule, arrays = result.schedule, day.arrays
+    decided = {decision.ad: decision for decision in result.decisions}
+    headings = ["ad_id", "country", "arrival_minute", "moderator", "start_minute", "done_minute", "value"]
     try:
         with path.open("w", newline="", encoding="utf-8") as out:
             writer = csv.writer(out)
-            writer.writerow(["ad_id", "country", "arrival_minute", "moderator", "start_minute", "done_minute", "value"])
+            writer.writerow(headings + (["verdict", "is_harmful"] if decided else []))
             for ad in range(day.n_ads):
                 taken = schedule.moderator[ad] >= 0
                 who = day.moderator_id(int(schedule.moderator[ad])) if taken else ""
                 times = [int(schedule.start[ad]), int(schedule.done[ad])] if taken else ["", ""]
-                writer.writerow(
-                    [day.ad_id(ad), day.country(ad), int(arrays.arrival[ad]), who, *times, arrays.value[ad]]
-                )
+                row = [day.ad_id(ad), day.country(ad), int(arrays.arrival[ad]), who, *times, arrays.value[ad]]
+                if decided:
+                    decision = decided.get(ad)
+                    row += [decision.verdict.value, int(decision.is_harmful)] if decision else ["", ""]
+                writer.writerow(row)
     except OSError as error:
         raise UnavailableError(
             "the result cannot be written", where=str(path), hint="choose another file with -f"

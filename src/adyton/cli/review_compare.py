@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from adyton.cli.review_input import load_estimators, load_workbook
 from adyton.kernel.errors import UnavailableError
 from adyton.review.allocators.registry import allocator_names
 from adyton.review.arrivals import Pattern
@@ -41,7 +42,7 @@ _PROFILES = ("queue", "busy")
 @click.option("--seed", type=int, default=1, show_default=True, help="Of the first day; the next days count on.")
 @click.option("--input", "input_path", type=click.Path(path_type=Path), help="Workbook; default: the shipped one.")
 @click.option("--moderators", "n_moderators", type=int, default=350, show_default=True)
-@click.option("--estimators", default="source", show_default=True, help="`source` or module:Class.")
+@click.option("--estimators", default="source", show_default=True, help="`source`, `cautious` or module:Class.")
 @click.option("--bound-steps", type=click.IntRange(min=1), default=300, show_default=True)
 @click.option("--engine", type=click.Choice(["processes", "ray"]), default="processes", show_default=True)
 @click.option("--workers", type=click.IntRange(min=1), default=None, help="Default: one for each core.")
@@ -80,6 +81,8 @@ def compare_command(
     )
     if reference not in plan.allocators:
         raise DayConfigError(f"the reference {reference!r} is not compared", hint="add it to --allocators")
+    load_estimators(estimators)
+    load_workbook(input_path)
     rows = _run(plan, engine, workers or os.cpu_count() or 1)
     lines = summarise(rows, reference)
     if csv_path:

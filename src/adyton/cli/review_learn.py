@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from adyton.review.comparison.plan import load_once
+from adyton.cli.review_input import load_workbook
 from adyton.review.day import DayConfig
 from adyton.review.learning import LearningDay, learn_over_days
 
@@ -23,6 +23,7 @@ from adyton.review.learning import LearningDay, learn_over_days
 @click.option("--seed", type=int, default=1, show_default=True)
 @click.option("--input", "input_path", type=click.Path(path_type=Path), help="Workbook; default: the shipped one.")
 @click.option("--moderators", "n_moderators", type=int, default=350, show_default=True)
+@click.option("--figure", "figure_path", type=click.Path(path_type=Path), help="PNG of regret and errors by day.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def learn_command(
     allocator: str,
@@ -34,11 +35,12 @@ def learn_command(
     seed: int,
     input_path: Path | None,
     n_moderators: int,
+    figure_path: Path | None,
     as_json: bool,
 ) -> None:
     """Days in a row with accuracy and risk estimated from verdicts, and the regret against knowing them."""
     days = learn_over_days(
-        load_once(input_path),
+        load_workbook(input_path),
         DayConfig(volume=volume, punishment=punishment, n_moderators=n_moderators),
         allocator=allocator,
         n_days=n_days,
@@ -46,6 +48,11 @@ def learn_command(
         explores=explore,
         seed=seed,
     )
+    if figure_path:
+        from adyton.review.learning_figure import write_learning_figure  # matplotlib takes a second to load
+
+        write_learning_figure(days, figure_path)
+        click.echo(f"wrote {figure_path}", err=True)
     click.echo(json.dumps(learning_json(days, allocator)) if as_json else _table(days))
 
 
@@ -65,4 +72,8 @@ def _table(days: tuple[LearningDay, ...]) -> str:
         f" {d.risk_error:>12.4f}"
         for d in days
     ]
+    total, known = sum(d.regret for d in days), sum(d.a2_known for d in days)
+    lines.append(
+        f"{len(days)} days: regret {total:,.0f}, {total / known if known else 0:.1%} of the loss with known rates"
+    )
     return "\n".join(lines)

@@ -6,6 +6,7 @@ Every pattern fills the day [0, horizon): a minute without any arrival is normal
 from __future__ import annotations
 
 import csv
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
@@ -75,32 +76,49 @@ def _peak_share(start_hour: FloatArray, horizon: int) -> FloatArray:
     return np.asarray(share / np.sum(share))
 
 
-def read_arrivals(path: Path, horizon: int = MINUTES_PER_DAY) -> IntArray:
-    """How many ads arrive in each minute, int64[horizon], from a CSV with the headings `minute` and `ads`.
+@dataclass(frozen=True, eq=False)
+class ArrivalStream:
+    """Arrivals given instead of drawn. per_minute: int64[horizon].   ad_ids: of each arrival, in order of time, when
+    the stream names its ads.
+    """
 
-    minute: whole number in [0, horizon), several rows of one minute add up.   ads: whole number >= 0; 1 when there is
-    no such column, so that a list of arrival minutes works too.
+    per_minute: IntArray
+    ad_ids: tuple[str, ...] | None = None
+
+
+def read_arrivals(path: Path, horizon: int = MINUTES_PER_DAY) -> ArrivalStream:
+    """The stream of a CSV with the heading `minute`, and `ads` (how many) or `ad_id` (which one of the workbook).
+
+    minute: whole number in [0, horizon), in any order.   ads: whole number >= 0, several rows of one minute add up; 1
+    when there is neither column, so that a list of arrival minutes works too.
     Raises DayConfigError for a file that cannot be read or a row that is not like this, naming the row.
     """
     per_minute = np.zeros(horizon, dtype=np.int64)
+    named: list[tuple[int, str]] = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as lines:
             reader = csv.DictReader(lines)
-            if "minute" not in (reader.fieldnames or ()):
-                raise DayConfigError("the arrivals have no column 'minute'", where=str(path))
-            for number, row in enumerate(reader, start=2):
+            headings = set(reader.fieldnames or ())
+            if "minute" not in headings or {"ads", "ad_id"} <= headings:
+                raise DayConfigError(
+                    "the arrivals need a column 'minute', and one of 'ads' and 'ad_id' at most", where=str(path)
+                )
+            for row in reader:
                 minute, n_ads = _whole_number(row["minute"]), _whole_number(row.get("ads", "1"))
-                if minute is None or n_ads is None or not 0 <= minute < horizon or n_ads < 0:
+                ad_id = (row.get("ad_id") or "").strip()
+                if minute is None or n_ads is None or minute >= horizon or ("ad_id" in headings and not ad_id):
                     raise DayConfigError(
-                        f"minute must be a whole number below {horizon}, and ads one that is not negative",
-                        where=f"{path} row {number}",
+                        f"minute must be a whole number below {horizon}, ads one that is not negative, ad_id not empty",
+                        where=f"{path} line {reader.line_num}",
                     )
                 per_minute[minute] += n_ads
+                named.append((minute, ad_id))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DayConfigError("the arrivals cannot be read", where=str(path)) from error
     if not np.any(per_minute):
         raise DayConfigError("no ad arrives", where=str(path))
-    return per_minute
+    in_time = tuple(ad_id for _, ad_id in sorted(named, key=lambda pair: pair[0]))
+    return ArrivalStream(per_minute, in_time if "ad_id" in headings else None)
 
 
 def _whole_number(text: str | None) -> int | None:

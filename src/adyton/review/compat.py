@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from adyton.kernel.chance import stream
-from adyton.review.arrivals import ADS_PER_DAY, Pattern, arrivals_per_minute
+from adyton.review.arrivals import ADS_PER_DAY, ArrivalStream, Pattern, arrivals_per_minute
 from adyton.review.day import DayConfig, assemble_day
 from adyton.review.engine.source_accounting import (
     GREEDY,
@@ -63,15 +63,15 @@ def draw_source_day(
     *,
     seed: int,
     estimators: Estimators | None = None,
-    per_minute: IntArray | None = None,
+    arrivals: ArrivalStream | None = None,
 ) -> SourceArrays:
     """The arrays of a day as the source draws it: a pool of 15,000·volume rows, and a sample of it each minute.
 
     Raises DayConfigError when the pool is larger than the workbook (the source fails at volume 3), or when the config
     asks for chance that the source does not have.
     """
-    if config.handling_sigma or config.break_minutes or config.no_show or config.is_shift_staggered:
-        raise DayConfigError("the source's day has no breaks, absence, staggered shifts or random handling times")
+    if config.handling_sigma or config.break_minutes or config.no_show or config.is_shift_by_time_zone:
+        raise DayConfigError("the source's day has no breaks, absence, time zones or random handling times")
     n_pool = round(ADS_PER_DAY * config.volume)
     if n_pool > len(workbook.ads):
         limit = len(workbook.ads) / ADS_PER_DAY
@@ -80,8 +80,9 @@ def draw_source_day(
             hint=f"choose a volume up to {limit:.2f}, or leave compatibility off",
         )
     rng = stream(seed, "review", "compat")
-    if per_minute is None:
-        per_minute = _source_arrivals(config, n_pool, rng, workbook)
+    if arrivals is not None and arrivals.ad_ids is not None:
+        raise DayConfigError("the source samples its ads, a stream cannot name them", hint="give minute and ads only")
+    per_minute = _source_arrivals(config, n_pool, rng, workbook) if arrivals is None else arrivals.per_minute
     rows = rng.choice(len(workbook.ads), n_pool, replace=False).astype(np.int64)
     samples = [rng.choice(n_pool, min(int(n), n_pool), replace=False) for n in per_minute]
     usable = workbook.moderators.usable()

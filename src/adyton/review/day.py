@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from adyton.kernel.chance import stream
 from adyton.kernel.ids import AdId, ModeratorId
-from adyton.review.arrivals import ADS_PER_DAY, MINUTES_PER_DAY, Pattern, arrivals_per_minute
+from adyton.review.arrivals import ADS_PER_DAY, MINUTES_PER_DAY, ArrivalStream, Pattern, arrivals_per_minute
 from adyton.review.errors import DayConfigError
 from adyton.review.estimators import WAIT_COST_PER_MINUTE, Estimators, SourceEstimators
 from adyton.review.tables import FloatArray, IntArray, Workbook
+from adyton.review.time_zones import utc_offset_minutes
 
 
 class DayArrays(NamedTuple):
@@ -62,7 +63,7 @@ class DayConfig:
     handling_sigma: spread of actual over expected handling time (log-normal, mean 1); 0 is exact.
     break_minutes: one break for each moderator, at a random time of the shift; 0 is none.
     no_show: probability that a moderator does not come, unknown beforehand.
-    is_shift_staggered: shifts start at a random hour instead of minute 0.
+    is_shift_by_time_zone: shifts start in the local morning of the moderator's first market instead of minute 0.
     """
 
     pattern: Pattern = Pattern.EVEN
@@ -73,7 +74,7 @@ class DayConfig:
     handling_sigma: float = 0.0
     break_minutes: int = 0
     no_show: float = 0.0
-    is_shift_staggered: bool = False
+    is_shift_by_time_zone: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.volume <= 100:
@@ -102,6 +103,7 @@ class Day:
     moderator_row: IntArray
     market_names: tuple[str, ...]
     risk: FloatArray
+    estimators: Estimators = field(default_factory=SourceEstimators)
 
     @property
     def n_ads(self) -> int:
@@ -138,24 +140,29 @@ def draw_day(
     seed: int,
     estimators: Estimators | None = None,
     roster_seed: int | None = None,
-    per_minute: IntArray | None = None,
+    arrivals: ArrivalStream | None = None,
 ) -> Day:
     """A day drawn from `workbook`; the same seed gives the same day, whatever is later done with it.
 
     Streams for arrivals, ads, moderators, handling times, breaks and absence are independent (common random numbers).
-    roster_seed: seed of everything about the moderators; `seed` when None.   per_minute: arrivals of each minute,
-    int64[horizon], instead of the pattern.
+    roster_seed: seed of everything about the moderators; `seed` when None.   arrivals: a stream that takes the place of
+    pattern and volume.   Raises DayConfigError for a day that cannot be drawn from this workbook.
     """
     estimators = estimators or SourceEstimators()
     roster_seed = seed if roster_seed is None else roster_seed
-    if per_minute is None:
+    if arrivals is None:
         n_asked = round(ADS_PER_DAY * config.volume * config.horizon / MINUTES_PER_DAY)
-        arrival_rng = stream(seed, "review", "arrivals")
-        per_minute = arrivals_per_minute(config.pattern, n_asked, arrival_rng, workbook.ads.start_hour, config.horizon)
-    elif len(per_minute) != config.horizon or np.any(per_minute < 0):
+        rng = stream(seed, "review", "arrivals")
+        hours = workbook.ads.start_hour
+        arrivals = ArrivalStream(arrivals_per_minute(config.pattern, n_asked, rng, hours, config.horizon))
+    per_minute = arrivals.per_minute
+    if len(per_minute) != config.horizon or np.any(per_minute < 0):
         raise DayConfigError(f"arrivals need {config.horizon} counts that are not negative, got {len(per_minute)}")
     arrival = np.repeat(np.arange(config.horizon, dtype=np.int64), per_minute)
-    ad_row, copy = _rows_once(len(workbook.ads), len(arrival), stream(seed, "review", "ads"))
+    if arrivals.ad_ids is None:
+        ad_row, copy = _rows_once(len(workbook.ads), len(arrival), stream(seed, "review", "ads"))
+    else:
+        ad_row, copy = _rows_named(workbook, arrivals.ad_ids)
     usable = workbook.moderators.usable()
     if config.n_moderators > len(usable):
         raise DayConfigError(
@@ -196,7 +203,7 @@ def assemble_day(
         effort = stream(seed, "review", "effort").lognormal(-sigma * sigma / 2, sigma, n_ads)
     arrays = DayArrays(
         arrival=arrival,
-        value=estimators.value(ads)[ad_row],
+        value=estimators.value(ads, config.punishment)[ad_row],
         stake=estimators.stake(ads, config.punishment)[ad_row],
         work=estimators.work(ads)[ad_row],
         market=market_of_row.astype(np.int64)[ad_row],
@@ -214,7 +221,21 @@ def assemble_day(
         wait_cost=WAIT_COST_PER_MINUTE,
     )
     risk = estimators.risk(ads)[ad_row]
-    return Day(config, arrays, workbook, ad_row, copy, moderator_row, tuple(map(str, market_names)), risk)
+    _check_estimates(arrays, risk)
+    return Day(config, arrays, workbook, ad_row, copy, moderator_row, tuple(map(str, market_names)), risk, estimators)
+
+
+def _check_estimates(arrays: DayArrays, risk: FloatArray) -> None:
+    """Refuse estimates that no day can be made of; those of `SourceEstimators` never are."""
+    n_ads, shape = len(arrays.arrival), (len(arrays.shift_start), len(arrays.first) - 1)
+    named = {"value": arrays.value, "stake": arrays.stake, "risk": risk, "accuracy": 1 - arrays.error}
+    for name, found in (*named.items(), ("work", arrays.work), ("pace", arrays.pace)):
+        low = 0.0 if name in named else np.nextafter(0, 1)
+        high = 1.0 if name in ("risk", "accuracy") else np.inf
+        if found.shape != (shape if name in ("pace", "accuracy") else (n_ads,)):
+            raise DayConfigError(f"the estimator of {name} gives an array of the wrong shape")
+        if not np.all(np.isfinite(found) & (found >= low) & (found <= high)):
+            raise DayConfigError(f"the estimator of {name} gives a number that is not finite or outside its range")
 
 
 def _rows_once(n_rows: int, n_wanted: int, rng: np.random.Generator) -> tuple[IntArray, IntArray]:
@@ -222,6 +243,19 @@ def _rows_once(n_rows: int, n_wanted: int, rng: np.random.Generator) -> tuple[In
     rounds = [rng.permutation(n_rows) for _ in range(-(-n_wanted // n_rows))]
     rows = np.concatenate([np.empty(0, dtype=np.int64), *rounds])[:n_wanted]
     return rows.astype(np.int64), np.arange(n_wanted, dtype=np.int64) // n_rows
+
+
+def _rows_named(workbook: Workbook, ad_ids: Sequence[str]) -> tuple[IntArray, IntArray]:
+    row_of = {str(name): row for row, name in enumerate(workbook.ads.ad_id)}
+    n_unknown = sum(name not in row_of for name in ad_ids)
+    if n_unknown:
+        raise DayConfigError(f"{n_unknown} of the {len(ad_ids)} ads that arrive are not in the workbook")
+    rows = np.array([row_of[name] for name in ad_ids], dtype=np.int64)
+    seen: dict[int, int] = {}
+    copy = np.zeros(len(rows), dtype=np.int64)
+    for place, row in enumerate(rows.tolist()):
+        copy[place] = seen[row] = seen.get(row, -1) + 1
+    return rows, copy
 
 
 def _members(market_names: npt.NDArray[np.str_], markets: Sequence[tuple[str, ...]]) -> tuple[IntArray, IntArray]:
@@ -238,13 +272,19 @@ def _members(market_names: npt.NDArray[np.str_], markets: Sequence[tuple[str, ..
 def _shifts(
     workbook: Workbook, config: DayConfig, moderator_row: IntArray, roster_seed: int
 ) -> tuple[IntArray, IntArray]:
-    """[start, end) of each shift: 4·Productivity minutes per day, at most the horizon; unknown is the whole horizon."""
+    """[start, end) of each shift: 4·Productivity minutes per day, at most the horizon; unknown is the whole horizon.
+
+    By time zone: a shift begins between 7 and 10 o'clock local time, and earlier where it would outlast the horizon,
+    so that options compare days of equal capacity.
+    """
     minutes = 4 * workbook.moderators.productivity[moderator_row] * (config.horizon / MINUTES_PER_DAY)
     length = np.minimum(np.nan_to_num(minutes, nan=config.horizon), config.horizon).astype(np.int64)
     start = np.zeros(len(length), dtype=np.int64)
-    if config.is_shift_staggered:
-        hours = stream(roster_seed, "review", "shift starts").random(len(length))
-        start = (hours * (config.horizon - length) / 60).astype(np.int64) * 60
+    if config.is_shift_by_time_zone:
+        begins = 7 * 60 + stream(roster_seed, "review", "shift starts").integers(0, 7, len(length)) * 30
+        markets = workbook.moderators.markets
+        offset = np.array([utc_offset_minutes(markets[row][0]) for row in moderator_row], dtype=np.int64)
+        start = np.minimum((begins - offset) % MINUTES_PER_DAY, config.horizon - length)
     end = start + length
     if config.no_show:
         absent = stream(roster_seed, "review", "no shows").random(len(length)) < config.no_show

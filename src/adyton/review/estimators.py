@@ -2,9 +2,8 @@
 
 Axes: A ads, M moderators, K markets. Money is in the workbook's revenue unit, time in minutes.
 
-An estimator set is any class with the methods of `Estimators`. The simulator needs no more than this: a stake and a
-value for each ad, its amount of work, and for each (moderator, market) an accuracy and a pace. To use your own, derive
-from `SourceEstimators`, override what differs (all columns of the workbook are in `ads.properties` and
+An estimator set is any class with the methods of `Estimators`; docs/reference/review-estimators.md is its page. To use
+your own, derive from `SourceEstimators`, override what differs (all columns of the workbook are in `ads.properties` and
 `moderators.properties`), and pass it to `draw_day`, or name it `module:Class` on the command line.
 """
 
@@ -73,7 +72,7 @@ class Estimators(Protocol):
         """float64[A] in [0, 1]: probability that the ad breaks the rules."""
         ...
 
-    def value(self, ads: AdTable) -> FloatArray:
+    def value(self, ads: AdTable, punishment: float) -> FloatArray:
         """float64[A] >= 0: loss when the ad is not reviewed; waiting costs a share of it."""
         ...
 
@@ -93,6 +92,10 @@ class Estimators(Protocol):
         """float64[M, K] in [0, 1]: probability of a right verdict in each market."""
         ...
 
+    def unit_time_value(self, profit: FloatArray, minutes: FloatArray) -> FloatArray:
+        """Of each pair of moderator and ad (same shapes): what is best when it is largest."""
+        ...
+
 
 class SourceEstimators:
     """The formulas of the source document."""
@@ -103,7 +106,7 @@ class SourceEstimators:
     def risk(self, ads: AdTable) -> FloatArray:
         return risk(ads.punish_num)
 
-    def value(self, ads: AdTable) -> FloatArray:
+    def value(self, ads: AdTable, punishment: float) -> FloatArray:  # noqa: ARG002
         return value(self.revenue(ads), self.risk(ads))
 
     def stake(self, ads: AdTable, punishment: float) -> FloatArray:
@@ -118,17 +121,45 @@ class SourceEstimators:
     def accuracy(self, moderators: ModeratorTable, n_markets: int) -> FloatArray:
         return np.repeat(moderators.accuracy[:, None], n_markets, axis=1)
 
+    def unit_time_value(self, profit: FloatArray, minutes: FloatArray) -> FloatArray:
+        return unit_time_value(profit, minutes)
+
+
+class CautiousEstimators(SourceEstimators):
+    """Risky ads first: the source gives them no priority, and its risk falls with the first punishments.
+
+    Risk never falls when punishments are added, and an ad that runs without review costs what a wrong verdict costs.
+    """
+
+    def risk(self, ads: AdTable) -> FloatArray:
+        return np.where(np.isnan(ads.punish_num), 0.0, np.maximum(risk(ads.punish_num), 0.12))
+
+    def value(self, ads: AdTable, punishment: float) -> FloatArray:
+        return self.stake(ads, punishment)
+
+
+ESTIMATORS: dict[str, type[SourceEstimators]] = {"source": SourceEstimators, "cautious": CautiousEstimators}
+"""Estimator sets by name."""
+
 
 def find_estimators(name: str) -> Estimators:
-    """The estimator set called `source`, or the class that `module:Class` names.
+    """The estimator set of this name in `ESTIMATORS`, or the class that `module:Class` names.
 
-    Raises UnknownAllocatorError when there is none.
+    Raises UnknownAllocatorError when there is none, or when it lacks a method.
     """
-    if name == "source":
-        return SourceEstimators()
+    if name in ESTIMATORS:
+        return ESTIMATORS[name]()
     module_name, _, class_name = name.partition(":")
     try:
         found: Estimators = getattr(importlib.import_module(module_name), class_name)()
     except (ImportError, AttributeError, TypeError, ValueError) as error:
-        raise UnknownAllocatorError(f"no estimators {name!r}", hint="use 'source' or module:Class") from error
+        hint = f"one of {', '.join(ESTIMATORS)}, or module:Class"
+        raise UnknownAllocatorError(f"no estimators {name!r}", hint=hint) from error
+    lacking = [method for method in _METHODS if not callable(getattr(found, method, None))]
+    if lacking:
+        hint = "derive from adyton.review.estimators.SourceEstimators"
+        raise UnknownAllocatorError(f"the estimators {name!r} lack {', '.join(lacking)}", hint=hint)
     return found
+
+
+_METHODS = ("revenue", "risk", "value", "stake", "work", "pace", "accuracy", "unit_time_value")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from adyton.cli.review import review
 from adyton.kernel.chance import stream
 from adyton.kernel.errors import AdytonError
 from adyton.review.generator import generate_workbook
-from adyton.review.writer import write_xlsx
+from adyton.review.writer import ad_columns, moderator_columns, write_xlsx
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,74 @@ def test_arrivals_come_from_a_file(workbook_path: Path, tmp_path: Path) -> None:
 
     with (tmp_path / "o.csv").open() as rows:
         assert [int(row["arrival_minute"]) for row in csv.DictReader(rows)] == [5, 5, 700, 700, 700, 700]
+
+
+def test_verdicts_and_chance_are_options(workbook_path: Path, tmp_path: Path) -> None:
+    chance = ["--handling-sigma", "0.4", "--break-minutes", "30", "--no-show", "0.1", "--shifts-by-time-zone"]
+    simulate(workbook_path, tmp_path / "o.csv", "-v", "0.1", "-a", "fifo", "--verdicts", *chance)
+
+    with (tmp_path / "o.csv").open() as rows:
+        decided = [row for row in csv.DictReader(rows) if row["done_minute"] and int(row["done_minute"]) <= 1440]
+    assert {row["verdict"] for row in decided} == {"accepted", "rejected"}
+    assert {row["is_harmful"] for row in decided} == {"0", "1"}
+
+
+def test_people_see_the_sla_and_the_verdicts(workbook_path: Path, tmp_path: Path) -> None:
+    arguments = ["simulate", "--input", str(workbook_path), "--moderators", "30", "--bound-steps", "1", "-v", "0.1"]
+    arguments += ["-f", str(tmp_path / "o.csv"), "--verdicts"]
+    strict, loose = (
+        CliRunner().invoke(review, [*arguments, "--sla-minutes", minutes], catch_exceptions=False).stdout
+        for minutes in ("1", "1440")
+    )
+
+    misses = [int(re.search(r"SLA +(\d+) of", out).group(1)) for out in (strict, loose)]  # type: ignore[union-attr]
+    assert misses[0] > misses[1] > 0
+    assert "harmful ads passed" in strict
+
+
+def test_a_bound_of_zero_is_no_number_in_json(workbook_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("minute\n1439\n")
+    found = simulate(workbook_path, tmp_path / "o.csv", "--arrivals", str(tmp_path / "a.csv"))
+
+    for name, gap in found["gap_percent"].items():  # type: ignore[attr-defined]
+        assert gap is None or 0 <= gap < 1e6, name
+
+
+def test_an_estimator_class_may_lie_in_the_working_folder(
+    workbook_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "doubled_estimators.py").write_text(
+        "from adyton.review.estimators import SourceEstimators\n"
+        "class Doubled(SourceEstimators):\n"
+        "    def revenue(self, ads):\n"
+        "        return 2 * ads.revenue\n"
+    )
+    plain = simulate(workbook_path, tmp_path / "o.csv", "-v", "0.1")
+    doubled = simulate(workbook_path, tmp_path / "o.csv", "-v", "0.1", "--estimators", "doubled_estimators:Doubled")
+
+    assert doubled["loss"]["a2"] == pytest.approx(2 * plain["loss"]["a2"])  # type: ignore[index]
+
+
+def test_rows_left_out_are_counted_and_named_on_stderr(tmp_path: Path) -> None:
+    workbook = generate_workbook(300, 80, stream(3, "bad rows"))
+    for stem, columns in (("ads", ad_columns(workbook.ads)), ("moderators", moderator_columns(workbook.moderators))):
+        with (tmp_path / f"{stem}.csv").open("w", newline="") as out:
+            csv.writer(out).writerows([list(columns), *zip(*columns.values(), strict=True)])
+    lines = (tmp_path / "ads.csv").read_text().splitlines()
+    lines[4] = lines[4].replace(lines[4].split(",")[2], "")
+    (tmp_path / "ads.csv").write_text("\n".join(lines))
+    common = ["--input", str(tmp_path), "--moderators", "30", "--bound-steps", "1"]
+
+    for command in (
+        ["simulate", *common, "-v", "0.01", "-f", str(tmp_path / "o.csv")],
+        ["compare", *common, "--volumes", "0.01", "--allocators", "greedy_farseeing", "--replications", "1"],
+        ["learn", *common[:4], "-v", "0.01", "--days", "1", "-a", "fifo"],
+    ):
+        result = CliRunner().invoke(review, command, catch_exceptions=False)
+        assert "warning: 1 rows were left out" in result.stderr
+        assert "ads.csv row 5" in result.stderr
 
 
 @pytest.mark.parametrize("text", ["ads\n3\n", "minute,ads\n1440,1\n", "minute\nx\n", "minute,ads\n3,-1\n", "minute\n"])

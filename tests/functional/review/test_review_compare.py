@@ -128,7 +128,7 @@ def test_a_comparison_that_cannot_be_is_one_error(workbook_path: Path, arguments
     assert result.exception.exit_code == 10
 
 
-def test_learn_prints_a_line_for_each_day_and_json_adds_up(workbook_path: Path) -> None:
+def test_learn_prints_a_line_for_each_day_and_json_adds_up(workbook_path: Path, tmp_path: Path) -> None:
     arguments = [
         "learn",
         "--input",
@@ -143,7 +143,9 @@ def test_learn_prints_a_line_for_each_day_and_json_adds_up(workbook_path: Path) 
         "greedy",
     ]
     table = CliRunner().invoke(review, arguments, catch_exceptions=False).stdout
-    found = json.loads(CliRunner().invoke(review, [*arguments, "--json"], catch_exceptions=False).stdout)
+    drawn = [*arguments, "--json", "--figure", str(tmp_path / "learning.png")]
+    found = json.loads(CliRunner().invoke(review, drawn, catch_exceptions=False).stdout)
 
-    assert len(table.splitlines()) == 1 + 2
+    assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
+    assert len(table.splitlines()) == 1 + 2 + 1
     assert found["total_regret"] == pytest.approx(sum(day["a2"] - day["a2_known"] for day in found["days"]))

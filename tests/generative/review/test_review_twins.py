@@ -20,7 +20,7 @@ from adyton.review.simulation import simulate
 
 WORKBOOK = generate_workbook(800, 120, stream(11, "twins"))
 DAYS = st.builds(
-    lambda seed, n_moderators, horizon, volume, break_minutes, sigma, is_staggered: draw_day(
+    lambda seed, n_moderators, horizon, volume, break_minutes, sigma, is_by_time_zone: draw_day(
         WORKBOOK,
         DayConfig(
             n_moderators=n_moderators,
@@ -29,7 +29,7 @@ DAYS = st.builds(
             break_minutes=break_minutes,
             handling_sigma=sigma,
             no_show=0.1,
-            is_shift_staggered=is_staggered,
+            is_shift_by_time_zone=is_by_time_zone,
         ),
         seed=seed,
     ),
@@ -39,7 +39,7 @@ DAYS = st.builds(
     volume=st.sampled_from([0.05, 0.15]),
     break_minutes=st.sampled_from([0, 20]),
     sigma=st.sampled_from([0.0, 0.5]),
-    is_staggered=st.booleans(),
+    is_by_time_zone=st.booleans(),
 )
 UNSERVED = st.sampled_from([0.0, 1.0])
 

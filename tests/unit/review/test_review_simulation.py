@@ -10,7 +10,7 @@ import pytest
 from adyton.kernel.audit import verify_chain
 from adyton.kernel.ids import BuyerId
 from adyton.review.allocators.registry import allocator_names
-from adyton.review.arrivals import Pattern
+from adyton.review.arrivals import ArrivalStream, Pattern
 from adyton.review.bound import lower_bound
 from adyton.review.day import Day, DayConfig, draw_day
 from adyton.review.engine.moves import Schedule
@@ -114,7 +114,7 @@ def test_a_minute_without_arrivals_does_not_end_the_day(small_workbook: Workbook
     """The source stopped at the first minute in which no ad was open."""
     per_minute = np.zeros(1440, dtype=np.int64)
     per_minute[600] = 5
-    day = draw_day(small_workbook, DayConfig(n_moderators=150), seed=1, per_minute=per_minute)
+    day = draw_day(small_workbook, DayConfig(n_moderators=150), seed=1, arrivals=ArrivalStream(per_minute))
 
     result = simulate(day, allocator="greedy")
     assert result.loss.a2 > 0

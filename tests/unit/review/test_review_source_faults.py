@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from adyton.review import estimators
+from adyton.review.arrivals import ArrivalStream
 from adyton.review.bound import lower_bound
 from adyton.review.day import Day, DayConfig, draw_day
 from adyton.review.simulation import losses, simulate
@@ -41,7 +42,7 @@ def test_an_uneven_day_runs_to_its_end_on_every_seed(small_workbook: Workbook) -
     for seed in range(5):
         per_minute = np.zeros(1440, dtype=np.int64)
         per_minute[1 + seed :: 7] = 1
-        day = draw_day(small_workbook, DayConfig(n_moderators=150), seed=seed, per_minute=per_minute)
+        day = draw_day(small_workbook, DayConfig(n_moderators=150), seed=seed, arrivals=ArrivalStream(per_minute))
         result = simulate(day, allocator="greedy_idle")
 
         assert np.max(result.schedule.committed) > 1000
@@ -109,7 +110,7 @@ def test_two_runs_with_one_seed_are_the_same(small_workbook: Workbook) -> None:
 @pytest.mark.parametrize("allocator", ["greedy", "greedy_farseeing", "priced_pull", "priced_queues"])
 def test_chance_options_keep_the_bound_below_every_loss(small_workbook: Workbook, allocator: str) -> None:
     config = DayConfig(
-        volume=0.1, n_moderators=40, handling_sigma=0.6, break_minutes=45, no_show=0.2, is_shift_staggered=True
+        volume=0.1, n_moderators=40, handling_sigma=0.6, break_minutes=45, no_show=0.2, is_shift_by_time_zone=True
     )
     for seed in range(3):
         day = draw_day(small_workbook, config, seed=seed)

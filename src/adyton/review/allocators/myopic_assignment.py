@@ -9,6 +9,7 @@ from adyton.review.allocators.contract import Allocator
 from adyton.review.day import Day
 from adyton.review.engine.moves import Schedule
 from adyton.review.engine.rounds import Rounds
+from adyton.review.estimators import expected_profit
 from adyton.review.tables import FloatArray
 
 
@@ -25,18 +26,19 @@ class MyopicAssignment(Allocator):
                 continue
             markets = arrays.market[ads]
             idle = idle[rounds.is_member[idle][:, np.unique(markets)].any(axis=1)]
-            gain = self._gain(rounds, minute, idle, ads)
+            gain = self._gain(day, rounds, minute, idle, ads)
             rows, columns = linear_sum_assignment(gain, maximize=True)
             for row, column in zip(rows, columns, strict=True):
                 if gain[row, column] > 0:
                     rounds.commit(minute, int(ads[column]), int(idle[row]))
         return rounds.schedule
 
-    def _gain(self, rounds: Rounds, minute: int, idle: np.ndarray, ads: np.ndarray) -> FloatArray:
-        """Expected profit per minute, float64[len(idle), len(ads)]; 0 where it must not or should not be done."""
+    def _gain(self, day: Day, rounds: Rounds, minute: int, idle: np.ndarray, ads: np.ndarray) -> FloatArray:
+        """Unit-time value, float64[len(idle), len(ads)]; 0 where it must not or should not be done."""
         arrays = rounds.day
         markets = arrays.market[ads]
         minutes = rounds.minutes(idle, ads)
-        profit = arrays.value[ads] - arrays.stake[ads] * arrays.error[idle[:, None], markets[None, :]]
+        accuracy = 1 - arrays.error[idle[:, None], markets[None, :]]
+        profit = expected_profit(arrays.value[ads], arrays.stake[ads], accuracy)
         may = rounds.is_member[idle][:, markets] & (minute + minutes <= arrays.shift_end[idle][:, None])
-        return np.where(may, np.maximum(profit, 0.0) / minutes, 0.0)
+        return np.where(may, day.estimators.unit_time_value(np.maximum(profit, 0.0), minutes), 0.0)
