@@ -19,6 +19,7 @@ from adyton.kernel.ids import ContractHash
 
 KEY_BYTES = 32
 _BLOCK_BYTES = 64
+_SLICE = 1 << 16
 
 
 def contract_join_key(contract_hash: ContractHash, random: RandomSource) -> bytes:
@@ -36,8 +37,10 @@ def join_keys(ids: pa.ChunkedArray, key: bytes) -> pa.ChunkedArray:
     ids = ids.unify_dictionaries()
     if ids.num_chunks == 0:
         return pa.chunked_array([], pa.int64())
-    texts = pc.utf8_trim_whitespace(ids.chunk(0).dictionary.cast(pa.string())).cast(pa.binary()).to_pylist()
-    keys = pa.array(np.frombuffer(_digests(texts, key), dtype="<i8"))
+    texts = pc.utf8_trim_whitespace(ids.chunk(0).dictionary.cast(pa.string())).cast(pa.binary())
+    # In slices, since Python's objects take several times the room of the texts.
+    slices = (texts.slice(start, _SLICE).to_pylist() for start in range(0, len(texts), _SLICE))
+    keys = pa.array(np.frombuffer(b"".join(_digests(some, key) for some in slices), dtype="<i8"))
     return pa.chunked_array([keys.take(chunk.indices) for chunk in ids.chunks])
 
 

@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import ibis
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from adyton.cleanroom.aggregate_sql import ValueType
 from adyton.cleanroom.contract import Contract, DatasetTerms
@@ -24,7 +26,7 @@ from adyton.cleanroom.errors import TemplateRefusedError
 from adyton.kernel.ids import DatasetId
 from adyton.learning.schema import Role
 
-USER_KEY = "user_key"
+USER_KEY, WEIGHT = "user_key", "weight"
 _TYPES: Mapping[str, ValueType] = {
     **dict.fromkeys(("int8", "int16", "int32", "int64", "float32", "float64"), ValueType.NUMBER),
     "bool": ValueType.FLAG,
@@ -104,7 +106,8 @@ def view_expression(
 ) -> Any:
     """The view as an Ibis expression with `user_key` and the columns `used`.
 
-    tables: registered tables, each with user_key int64 and the stored columns.   times: the time column of those that
+    tables: registered tables, each with user_key int64 and the stored columns, and `weight` where a row stands for
+    several (`newest_known`).   times: the time column of those that
     have one; without it the largest value stands for the newest.
     """
     base_id, *partner_ids = view.names
@@ -119,7 +122,7 @@ def view_expression(
         partner = tables[partner_id]
         time = times.get(partner_id)
         known = partner.group_by(partner[USER_KEY]).agg(
-            **{f"{name}_rows": partner.count()},
+            **{f"{name}_rows": partner[WEIGHT].sum() if WEIGHT in partner.columns else partner.count()},
             **{
                 n: partner[c.source].argmax(partner[time], where=partner[c.source].notnull())
                 if time is not None
@@ -134,6 +137,37 @@ def view_expression(
             **{f"{name}_matched": rows.notnull(), f"{name}_rows": ibis.coalesce(rows, ibis.literal(0, type="int64"))}
         )
     return joined.select(USER_KEY, *sorted(used))
+
+
+def newest_known(before: pa.Table | None, rows: pa.Table, time: str | None) -> pa.Table:
+    """What the view will need of a partner's rows so far: as few rows as can stand for all of them.
+
+    before: the same of earlier rows.   rows: user_key and stored columns.   time: the column that says what is newest;
+    without it the largest value is. For each user one row has `weight` = its number of rows and no values, and for each
+    column one row of weight 0 has its newest value that is not null, at that value's time.
+    """
+    rows = rows.append_column(WEIGHT, pa.array(np.ones(rows.num_rows, np.int64)))
+    every = rows if before is None else pa.concat_tables([before, rows.cast(before.schema)])
+    totals = every.group_by([USER_KEY]).aggregate([(WEIGHT, "sum")])
+    parts = [_padded({USER_KEY: totals[USER_KEY], WEIGHT: totals[f"{WEIGHT}_sum"]}, every.schema)]
+    for name in (n for n in every.column_names if n not in (USER_KEY, WEIGHT, time)):
+        present = every.filter(pc.is_valid(every[name]))
+        order = pc.sort_indices(present, [(USER_KEY, "ascending"), (time or name, "ascending")])
+        ordered = present.take(order)
+        users = ordered[USER_KEY].to_numpy()
+        newest = ordered.filter(pa.array(np.append(users[1:] != users[:-1], True)[: len(users)]))
+        weightless = pa.array(np.zeros(newest.num_rows, np.int64))
+        known = {USER_KEY: newest[USER_KEY], WEIGHT: weightless, name: newest[name]}
+        parts.append(_padded({**known, **({time: newest[time]} if time is not None else {})}, every.schema))
+    return pa.concat_tables(parts).combine_chunks()
+
+
+def _padded(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    """The columns in the schema's order, nulls where one is missing."""
+    rows = len(columns[USER_KEY])
+    filled = {f.name: columns.get(f.name, pa.nulls(rows, f.type)) for f in schema}
+    plain = pa.schema([pa.field(f.name, f.type) for f in schema])
+    return pa.table(filled, schema=plain)
 
 
 def arrow_for_view(table: pa.Table, user_key: pa.ChunkedArray, columns: Sequence[str]) -> pa.Table:

@@ -255,6 +255,13 @@ class OpenTable:
         batches = (batch.cast(schema) for batch in self._file.iter_batches(batch_size=1 << 16, columns=schema.names))
         return pa.RecordBatchReader.from_batches(schema, batches)
 
+    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Decrypted batches of `names`, in the order of the file. Raises SealBrokenError."""
+        try:
+            yield from self.reader(names)
+        except (OSError, pa.ArrowInvalid) as error:
+            raise SealBrokenError("a page of the sealed table does not open", where=self._where()) from error
+
     def read(self, names: Sequence[str] | None = None) -> pa.Table:
         """All rows of `names`. Raises SealBrokenError if a page does not authenticate."""
         try:

@@ -5,7 +5,7 @@
 
 The key comes from a share of every owner (`appended`) and from the same facts, so a state opens for code that every
 owner's broker has checked, under the contract it was made for, and for the very code that made it. The ledger's chain
-says which state is the newest: an older file, another lineage's or a changed one is refused, and putting back the ledger
+says which state is the newest: an older file, a changed one or another lineage's is refused; putting the ledger back
 too is refused by its counter. A file is written whole before the ledger names it, so a crash leaves the old one in use.
 """
 

@@ -1,0 +1,208 @@
+"""A job's tables: which versions are joined, their keys from the owners' brokers, and reading them in parts that fit.
+
+The contract names one version of each dataset; where it says `appends`, the versions after it follow without a gap.
+A table is read whole, or in parts by user: part p of n holds every row of the users whose join key is p modulo n. Joins
+and bounded groups look at one user at a time, so the parts of all tables that belong together are a smaller job of the
+same kind, and their results add up. Nothing is spilled: the sealed bytes are decrypted again for each part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from adyton.cleanroom.appended import batch_id, dataset_of, is_appended
+from adyton.cleanroom.contract import Contract, DatasetTerms
+from adyton.cleanroom.errors import SealBrokenError
+from adyton.cleanroom.join import PartyTable
+from adyton.cleanroom.join_keys import join_keys
+from adyton.cleanroom.joined_view import USER_KEY
+from adyton.cleanroom.sealed_table import Manifest, OpenTable, load_manifest
+from adyton.cleanroom.table_columns import arrow_schema, table_schema
+from adyton.kernel.errors import BadInputError
+from adyton.kernel.ids import DatasetId
+from adyton.learning.schema import TableSchema
+
+SLAB_ROWS = 1 << 22
+"""Ids of so many rows are held as text at once."""
+
+
+@dataclass(frozen=True)
+class SealedInput:
+    """Where a sealed table and its manifest lie."""
+
+    sealed: Path
+    manifest: Path
+
+
+@dataclass(frozen=True)
+class ChosenTable:
+    """One version to join. `terms`: of this version, under the id that its key is asked for."""
+
+    terms: DatasetTerms
+    manifest: Manifest
+    sealed: Path
+
+
+def choose_tables(
+    contract: Contract,
+    dataset_ids: Sequence[DatasetId],
+    inputs: Mapping[str, SealedInput],
+    since: Mapping[str, int],
+) -> list[ChosenTable]:
+    """The versions to join, checked against contract and signature; the base's first.
+
+    inputs: by dataset id, and by `DATASET@vN` for appended versions.   since: newest version joined before, by dataset.
+    Raises SealBrokenError for a table that is not the contract's or not its owner's, BadInputError for a gap between
+    versions or where the base has nothing new.
+    """
+    chosen = []
+    for dataset_id in dataset_ids:
+        terms = contract.dataset(dataset_id)
+        newest = since.get(dataset_id, terms.version - 1)
+        if newest < terms.version:
+            chosen.append(_contracts_own(contract, terms, inputs))
+            newest = terms.version
+        while (batch := batch_id(dataset_id, newest + 1)) in inputs:
+            chosen.append(_appended(contract, batch, inputs[batch]))
+            newest += 1
+        given = [int(name.rpartition("@v")[2]) for name in inputs if name.startswith(f"{dataset_id}@v")]
+        if any(version > newest for version in given):
+            raise BadInputError(f"version {newest + 1} is missing before later ones", where=str(dataset_id))
+    if not any(dataset_of(one.terms.dataset_id) == dataset_ids[0] for one in chosen):
+        raise BadInputError(
+            "no version of the base was appended since the run before",
+            where=str(dataset_ids[0]),
+            hint="seal the next one",
+        )
+    return chosen
+
+
+def appended_terms(contract: Contract, manifest: Manifest, where: str) -> DatasetTerms:
+    """The terms of a version that was appended. Raises SealBrokenError if the contract does not cover it."""
+    terms = contract.dataset(manifest.dataset_id)
+    manifest.check_signature(contract.party(terms.owner))
+    if not is_appended(manifest, terms):
+        raise SealBrokenError("the contract does not cover this version of the dataset", where=where)
+    return replace(
+        terms,
+        dataset_id=batch_id(terms.dataset_id, manifest.version),
+        version=manifest.version,
+        rows=manifest.rows,
+        ciphertext_sha256=manifest.ciphertext_sha256,
+    )
+
+
+def _contracts_own(contract: Contract, terms: DatasetTerms, inputs: Mapping[str, SealedInput]) -> ChosenTable:
+    where = str(terms.dataset_id)
+    if where not in inputs:
+        raise SealBrokenError("no sealed file was given for this dataset", where=where)
+    manifest = load_manifest(inputs[where].manifest)
+    manifest.check_signature(contract.party(terms.owner))
+    if manifest.ciphertext_sha256 != terms.ciphertext_sha256:
+        raise SealBrokenError(
+            "the table is not the one that the contract names",
+            where=where,
+            hint="was it sealed again after signing? sign a new contract over the new table",
+        )
+    stated = (manifest.dataset_id, manifest.version, manifest.columns, manifest.rows)
+    if stated != (terms.dataset_id, terms.version, terms.columns, terms.rows):
+        raise SealBrokenError("the manifest describes another table than the contract", where=where)
+    return ChosenTable(terms, manifest, inputs[where].sealed)
+
+
+def _appended(contract: Contract, batch: DatasetId, files: SealedInput) -> ChosenTable:
+    manifest = load_manifest(files.manifest)
+    found = appended_terms(contract, manifest, str(batch))
+    if found.dataset_id != batch:
+        raise SealBrokenError("the manifest is of another version or dataset", where=str(batch))
+    return ChosenTable(found, manifest, files.sealed)
+
+
+@dataclass
+class OpenedTable:
+    """All versions of one dataset that a job joins, opened. `name`: short, part of feature names.
+
+    needed: the stored columns that the job reads.   files: may be empty, where nothing is new.
+    """
+
+    dataset_id: DatasetId
+    name: str
+    terms: DatasetTerms
+    needed: tuple[str, ...]
+    files: Sequence[OpenTable]
+    _ids: pa.ChunkedArray | None = field(default=None, repr=False)
+
+    @property
+    def schema(self) -> TableSchema:
+        return table_schema(self.terms.columns)
+
+    @property
+    def rows(self) -> int:
+        return sum(file.rows for file in self.files)
+
+    def whole(self, names: Sequence[str] | None = None) -> pa.Table:
+        """All rows of `names`, or of all needed columns. Raises SealBrokenError."""
+        wanted = list(self.needed if names is None else names)
+        return pa.concat_tables([self._schema(wanted).empty_table(), *(file.read(wanted) for file in self.files)])
+
+    def party_table(self) -> PartyTable:
+        """All rows and needed columns at once, for jobs that look at rows."""
+        return PartyTable(self.dataset_id, self.name, self.whole(), self.schema)
+
+    def user_keys(self, key: bytes) -> NDArray[np.int64]:
+        """int64[rows] join keys under the HMAC key `key`. Raises SealBrokenError."""
+        found = [join_keys(slab, key).to_numpy() for slab in self.id_slabs()]
+        return np.concatenate([np.zeros(0, np.int64), *found])
+
+    def id_slabs(self) -> Iterator[pa.ChunkedArray]:
+        """User ids as dictionary-coded text, in slabs; those of a table of one slab are kept for the next time."""
+        column = self.terms.join_column
+        if self.rows <= SLAB_ROWS:
+            if self._ids is None:
+                self._ids = _coded(self.whole([column])[column])
+            yield self._ids
+            return
+        waiting: list[pa.RecordBatch] = []
+        rows = 0
+        for batch in self._batches([column]):
+            waiting.append(batch)
+            rows += batch.num_rows
+            if rows >= SLAB_ROWS:
+                yield _coded(pa.Table.from_batches(waiting)[column])
+                waiting, rows = [], 0
+        if waiting:
+            yield _coded(pa.Table.from_batches(waiting)[column])
+
+    def part(self, keys: NDArray[np.int64], names: Sequence[str], index: int, parts: int) -> pa.Table:
+        """The rows of the users of one part: `user_key` and `names`. Raises SealBrokenError."""
+        if parts == 1:
+            table = self.whole(names) if names else pa.table({})
+            return pa.table({USER_KEY: keys, **{name: table[name] for name in names}})
+        is_mine = (keys % parts) == index
+        if not names:
+            return pa.table({USER_KEY: keys[is_mine]})
+        kept, place = [], 0
+        for batch in self._batches(names):
+            mine = is_mine[place : place + batch.num_rows]
+            place += batch.num_rows
+            kept.append(batch.filter(pa.array(mine)))
+        table = pa.Table.from_batches(kept, self._schema(names))
+        return table.add_column(0, USER_KEY, pa.array(keys[is_mine]))
+
+    def _schema(self, names: Sequence[str]) -> pa.Schema:
+        return arrow_schema([c for n in names for c in self.terms.columns if c.name == n])
+
+    def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for file in self.files:
+            yield from file.batches(names)
+
+
+def _coded(ids: pa.ChunkedArray) -> pa.ChunkedArray:
+    # As codes, each distinct id is there, and hashed, once.
+    return ids.cast(pa.string()).dictionary_encode()

@@ -1,0 +1,147 @@
+"""Join statistics and aggregates: what needs join keys and named columns only, in as many parts as memory asks for.
+
+Everything here looks at one user at a time, so the users are cut into parts (`opened_inputs`), each part is joined and
+grouped by itself, and groups of several parts are added up: counts and sums are whole numbers and each user is in one
+part, so the result is the same for any number of parts. A test holds one part against many.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from adyton.cleanroom.aggregate import bounded_groups
+from adyton.cleanroom.aggregate_request import AggregateRequest
+from adyton.cleanroom.aggregate_sql import CheckedQuery
+from adyton.cleanroom.engine import Engine, EngineKind, open_engine_of
+from adyton.cleanroom.join import JoinCounts
+from adyton.cleanroom.joined_view import USER_KEY, WEIGHT, JoinedView, newest_known, view_expression
+from adyton.cleanroom.opened_inputs import OpenedTable
+from adyton.kernel.ids import DatasetId
+from adyton.learning.schema import Role
+
+ENGINE_SHARE = 0.4
+"""The part of a job's memory that the engine may use; registered rows, sealed bytes and keys need the rest."""
+EXPANSION = 3.0
+"""How much room the engine takes at most for each byte that it reads: measured with `bench/out_of_core.py`."""
+_TEXT_BYTES, _NUMBER_BYTES = 32, 8
+
+
+@dataclass(frozen=True)
+class UserLevelWork:
+    """The tables of one job with their join keys.
+
+    tables: the base first.   keys: int64[rows] of each.   known: what earlier runs knew of partners, by short name.
+    past_users, past_rows: of earlier runs, by short name.   parts: how many; as memory asks if None.
+    """
+
+    tables: Sequence[OpenedTable]
+    keys: Sequence[NDArray[np.int64]]
+    memory_mb: int
+    threads: int
+    engine: EngineKind = EngineKind.DUCKDB
+    known: Mapping[str, pa.Table] = field(default_factory=dict)
+    past_users: Mapping[str, pa.Array] = field(default_factory=dict)
+    past_rows: Mapping[str, int] = field(default_factory=dict)
+    parts: int | None = None
+
+    def counts(self) -> JoinCounts:
+        """The size of the join, earlier runs included."""
+        each = [
+            np.union1d(keys, self.past_users[one.name].to_numpy()) if one.name in self.past_users else np.unique(keys)
+            for one, keys in zip(self.tables, self.keys, strict=True)
+        ]
+        rows = [len(k) + self.past_rows.get(one.name, 0) for one, k in zip(self.tables, self.keys, strict=True)]
+        mine, theirs = each[0], np.unique(np.concatenate([np.zeros(0, np.int64), *each[1:]]))
+        return JoinCounts(
+            rows_base=rows[0],
+            rows_partners=sum(rows[1:]),
+            users_base=len(mine),
+            users_partners=len(theirs),
+            users_joined=len(np.intersect1d(mine, theirs, assume_unique=True)),
+        )
+
+    def groups(self, view: JoinedView, query: CheckedQuery, request: AggregateRequest) -> pa.Table:
+        """`bounded_groups` of the query over all users. Raises EnclaveUnavailableError if one part is too large."""
+        read = {one.name: self._read_columns(one, view.sources(query.columns)) for one in self.tables}
+        parts = self.parts or self._parts_needed(read)
+        share = max(32, int(self.memory_mb * (ENGINE_SHARE if parts > 1 else 1.0)))
+        with open_engine_of(self.engine, share, self.threads) as engine:
+            found = [engine.run(self._part(engine, view, query, request, read, i, parts)) for i in range(parts)]
+        return found[0] if parts == 1 else added_up(pa.concat_tables(found), len(query.groups))
+
+    def newly_known(self, columns: Mapping[DatasetId, Sequence[str]]) -> dict[str, pa.Table]:
+        """By short name of each partner, what is known of its users with these tables, for the next run."""
+        result = {}
+        for one, keys in zip(self.tables[1:], self.keys[1:], strict=True):
+            names = [*dict.fromkeys([*_time_of(one), *columns[one.dataset_id]])]
+            rows = one.part(keys, names, 0, 1)
+            result[one.name] = newest_known(self.known.get(one.name), rows, next(iter(_time_of(one)), None))
+        return result
+
+    def _part(
+        self,
+        engine: Engine,
+        view: JoinedView,
+        query: CheckedQuery,
+        request: AggregateRequest,
+        read: Mapping[str, Sequence[str]],
+        index: int,
+        parts: int,
+    ) -> Any:
+        """One part's groups as an expression over its rows, which replace those of the part before."""
+        times = {one.dataset_id: time for one in self.tables for time in _time_of(one)}
+        registered: dict[DatasetId, Any] = {}
+        for place, (one, keys) in enumerate(zip(self.tables, self.keys, strict=True)):
+            rows = one.part(keys, read[one.name], index, parts)
+            if one.name in self.known:
+                rows = _with_known(rows, self.known[one.name], index, parts)
+            registered[one.dataset_id] = engine.register(f"table_{place}", rows)
+        return bounded_groups(view_expression(view, registered, times, query.columns), query, request)
+
+    def _read_columns(self, one: OpenedTable, sources: Mapping[DatasetId, Sequence[str]]) -> list[str]:
+        stored = set(sources[one.dataset_id])
+        # A partner's newest value needs its time; the base's rows stand for themselves.
+        return sorted(stored | set(_time_of(one) if stored and one is not self.tables[0] else ()))
+
+    def _parts_needed(self, read: Mapping[str, Sequence[str]]) -> int:
+        size = sum(
+            (len(keys) + (self.known[one.name].num_rows if one.name in self.known else 0))
+            * _row_bytes(one, read[one.name])
+            for one, keys in zip(self.tables, self.keys, strict=True)
+        )
+        return max(1, math.ceil(size * EXPANSION / (self.memory_mb * ENGINE_SHARE * 2**20)))
+
+
+def added_up(groups: pa.Table, n_groups: int) -> pa.Table:
+    """Groups of several parts as one: the group columns g0, g1, ... stay, everything else is summed."""
+    keys = [f"g{i}" for i in range(n_groups)]
+    values = [name for name in groups.column_names if name not in keys]
+    if not keys:
+        return pa.table({name: pa.array([pc.sum(groups[name]).as_py() or 0], pa.int64()) for name in values})
+    made = groups.group_by(keys).aggregate([(name, "sum") for name in values])
+    return made.rename_columns({f"{name}_sum": name for name in values}).select(groups.column_names)
+
+
+def _with_known(rows: pa.Table, known: pa.Table, index: int, parts: int) -> pa.Table:
+    """A partner's new rows after what was known of the part's users."""
+    is_mine = pa.array(known[USER_KEY].to_numpy() % parts == index)
+    mine = known.filter(is_mine).select([*rows.column_names, WEIGHT])
+    weighted = rows.append_column(WEIGHT, pa.array(np.ones(rows.num_rows, np.int64)))
+    return pa.concat_tables([mine, weighted.cast(mine.schema)])
+
+
+def _time_of(one: OpenedTable) -> list[str]:
+    return [column.name for column in one.schema.with_role(Role.TIME)]
+
+
+def _row_bytes(one: OpenedTable, names: Sequence[str]) -> int:
+    storage = {column.name: column.storage for column in one.terms.columns}
+    return _NUMBER_BYTES + sum(_TEXT_BYTES if "string" in storage[name] else _NUMBER_BYTES for name in names)
