@@ -67,6 +67,10 @@ def migrate(url: str) -> None:
 @click.option("--claim-minutes", default=10, show_default=True, type=click.IntRange(1), help="Length of a lock.")
 @click.option("--golden-one-in", default=0, show_default=True, type=click.IntRange(0), help="0: no golden items.")
 @click.option("--second-one-in", default=0, show_default=True, type=click.IntRange(0), help="0: no second opinions.")
+@click.option(
+    "--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file, for HTTPS."
+)
+@click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file of its key.")
 @click.option("--price-hours", default=6, show_default=True, type=click.IntRange(0), help="0: no new prices.")
 def serve(
     url: str,
@@ -76,11 +80,13 @@ def serve(
     claim_minutes: int,
     golden_one_in: int,
     second_one_in: int,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     price_hours: int,
 ) -> None:
     """Serve pages and API until interrupted."""
     from adyton.console.review_queue.app import create_app
-    from adyton.console.review_queue.server import address_of, listen
+    from adyton.console.review_queue.server import Tls, address_of, listen
     from adyton.console.review_queue.server import serve as serve_app
 
     desk = _open(
@@ -91,13 +97,16 @@ def serve(
         second_one_in=second_one_in,
     )
     sock = listen(host, port)
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
+    tls = None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key)
     app = create_app(desk, threads=threads)
-    _tell(f"listening on {address_of(sock)}")
+    _tell(f"listening on {address_of(sock, tls)}")
     stop = threading.Event()
     if price_hours:
         threading.Thread(target=_price_until, args=(url, stop, price_hours * 3600), name="prices", daemon=True).start()
     try:
-        serve_app(app, sock)
+        serve_app(app, sock, tls)
     finally:
         stop.set()
 

@@ -245,6 +245,7 @@ def test_an_ad_is_held_and_resumed_skipped_and_escalated_from_the_page(office: O
     form.locator("[name=why]").fill("asking")
     form.locator("button").click()
     mod.click("text=go on with it")
+    mod.wait_for_selector("#decide")
     mod.click("summary:has-text('Not now')")
     form = mod.locator("form:has(button:text-is('skip'))")
     form.locator("[name=why]").fill("I know them")

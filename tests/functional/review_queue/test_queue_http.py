@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +210,125 @@ def test_a_lead_runs_the_desk_over_http(site: Site) -> None:
     assert (golden.status_code, policy.status_code) == (201, 201)
     assert len(bulk.json()["withdrawn"]) == 1
     assert ended.json() == {"n_revoked": 1}
+
+
+REJECT = [{"label": "weapons", "version": 1, "verdict": "rejected", "evidence": "a knife"}]
+
+
+def _submit(client: httpx.Client, creative_id: str, **given: Any) -> str:
+    answer = client.post("/api/ads", json=AD | {"creative_id": creative_id} | given)
+    assert answer.status_code == 201, answer.text
+    return str(answer.json()["ad_id"])
+
+
+def test_hold_resume_skip_and_escalation_over_http(site: Site) -> None:
+    site.floor.person("lawyer", queues=("legal",))
+    site.tokens["lawyer"] = issue_token(site.floor.desk, None, PersonId("lawyer"))
+    with site.client("adv") as adv, site.client("mod") as mod, site.client("lawyer") as lawyer:
+        _submit(adv, "one")
+        claim = mod.post("/api/claims").json()
+        here, token = f"/api/ads/{claim['ad']['ad_id']}", {"claim_token": claim["claim_token"]}
+        held = mod.post(f"{here}/hold", json=token | {"minutes": 60, "why": "asking"}).json()
+        resumed = mod.post(f"{here}/resume", json=token).json()
+        skipped = mod.post(f"{here}/skip", json=token | {"why": "I know them"}).json()
+        nothing = mod.post("/api/claims").json()
+        second = lawyer.post("/api/claims").json()
+        to_queue = {"claim_token": second["claim_token"], "queue": "legal", "why": "health"}
+        escalated = lawyer.post(f"{here}/escalate", json=to_queue).json()
+        listed = lawyer.get("/api/escalations").json()["ads"]
+        refused = mod.post(f"{here}/take")
+        taken = lawyer.post(f"{here}/take").json()
+        decided = lawyer.post(f"{here}/decide", json={"claim_token": taken["claim_token"]}).json()
+
+    assert (held["state"], resumed["state"]) == ("held", "claimed")
+    assert (skipped["skipped"], nothing["ad"], nothing["barred"]) == (True, None, {"skipped": 1})
+    assert escalated["escalated"] is True
+    assert [one["queue"] for one in listed] == ["legal"]
+    assert refused.status_code == 404
+    assert (taken["expires_at"], decided["verdict"]) == (None, "approved")
+
+
+def test_hard_content_stops_at_the_days_budget_over_http(site: Site, clock: ManualClock) -> None:
+    with site.client("lead") as lead, site.client("mod") as mod:
+        lead.put("/api/people/mod", json={"role": "moderator", "markets": ["US"], "exposure_budget": 4})
+        for k in range(2):
+            _submit(lead, f"hard{k}", severity=3)
+        claim = mod.post("/api/claims").json()
+        mod.post(f"/api/ads/{claim['ad']['ad_id']}/decide", json={"claim_token": claim["claim_token"]})
+        stopped = mod.post("/api/claims").json()
+        seen = lead.get("/api/queue").json()["exposure_last_24_h"]
+        clock.advance_ms(24 * 3_600_000)
+        next_day = mod.post("/api/claims").json()
+
+    assert claim["exposure_left"] == 1
+    assert (stopped["ad"], stopped["barred"], stopped["exposure_left"]) == (None, {"exposure": 1}, 1)
+    assert seen == [{"person_id": "mod", "points": 3}]
+    assert next_day["ad"] is not None
+
+
+def test_golden_items_and_appeals_give_accuracy_over_time_over_http(
+    make_floor: Callable[..., Any], clock: ManualClock
+) -> None:
+    floor = make_floor(golden_one_in=1)
+    floor.person("other")
+    with running(create_app(floor.desk, threads=4)) as address:
+        site = Site(floor, address)
+        site.tokens["other"] = issue_token(floor.desk, None, PersonId("other"), days=90)
+        site.tokens["mod"] = issue_token(floor.desk, None, PersonId("mod"), days=90)
+        with site.client("lead") as lead, site.client("mod") as mod, site.client("adv") as adv:
+            lead.post("/api/golden", json={"submission": AD | {"creative_id": "g"}, "expected": "rejected"})
+            golden = mod.post("/api/claims").json()
+            text = str(golden).lower()
+            mod.post(
+                f"/api/ads/{golden['ad']['ad_id']}/decide",
+                json={"claim_token": golden["claim_token"], "findings": REJECT},
+            )
+            clock.advance_ms(24 * 3_600_000)
+            ad_id = _submit(adv, "real")
+            claim = mod.post("/api/claims").json()
+            assert claim["ad"]["ad_id"] == ad_id  # nobody gets an item twice
+            mod.post(f"/api/ads/{ad_id}/decide", json={"claim_token": claim["claim_token"], "findings": REJECT})
+            appealed = adv.post(f"/api/ads/{ad_id}/appeal", json={"why": "a butter knife"}).json()
+            with site.client("other") as other:
+                golden = other.post("/api/claims").json()  # the item, for the first time for this one
+                other.post(f"/api/ads/{golden['ad']['ad_id']}/release", json={"claim_token": golden["claim_token"]})
+                again = other.post("/api/claims").json()
+                other.post(f"/api/ads/{ad_id}/decide", json={"claim_token": again["claim_token"]})
+            days = mod.get("/api/quality", params={"only_own": True}).json()["days"]
+            forbidden = mod.get("/api/quality")
+
+    assert "golden" not in text
+    assert (appealed["reason"], appealed["verdict"], again["ad"]["ad_id"]) == ("appeal", "rejected", ad_id)
+    assert [(one["source"], one["n_right"], one["n_marks"]) for one in days] == [("golden", 1, 1), ("appeal", 0, 1)]
+    assert days[0]["day"] < days[1]["day"]
+    assert forbidden.status_code == 403
+
+
+def test_a_bulk_withdrawal_tells_what_it_did_over_http(site: Site) -> None:
+    with site.client("lead") as lead, site.client("auditor") as auditor:
+        ours = [_submit(lead, f"c{k}") for k in range(3)]
+        theirs = _submit(lead, "x", buyer="other.example")
+        named = {"ad_ids": [ours[0], "ad-none"], "why": "fraud"}
+        first = lead.post("/api/withdrawals", json=named).json()
+        rest = lead.post("/api/withdrawals", json={"buyer": "shop.example", "why": "fraud"}).json()
+        neither = lead.post("/api/withdrawals", json={"why": "fraud"})
+        refused = auditor.post("/api/withdrawals", json=named)
+        left = lead.get("/api/ads", params={"state": "queued"}).json()["ads"]
+
+    assert (first["withdrawn"], first["unknown"]) == ([ours[0]], ["ad-none"])
+    assert (set(rest["withdrawn"]), rest["unchanged"]) == (set(ours[1:]), [ours[0]])
+    assert (neither.status_code, refused.status_code) == (422, 403)
+    assert [one["ad_id"] for one in left] == [theirs]
+
+
+def test_a_browser_that_is_refused_gets_a_page_and_a_script_the_one_shape(site: Site) -> None:
+    with site.client("mod") as mod:
+        pages = [mod.get(path, headers={"Accept": "text/html"}) for path in ("/ads/ad-none", "/lead", "/nothing")]
+        shapes = [mod.get(path) for path in ("/ads/ad-none", "/lead", "/nothing")]
+
+    assert [one.status_code for one in pages] == [one.status_code for one in shapes] == [404, 403, 404]
+    assert all("<h1>" in one.text and "to my page" in one.text for one in pages)
+    assert all(set(one.json()) == ERROR_KEYS for one in shapes)
 
 
 def test_pages_load_nothing_from_elsewhere() -> None:

@@ -22,6 +22,7 @@ from adyton.kernel.errors import AdytonError
 from adyton.review.queue.claiming import sweep
 from adyton.review.queue.desk import Desk
 from adyton.review.queue.schema import require_newest
+from adyton.review.queue.waiting_reader import warm_up
 
 log = logging.getLogger(__name__)
 STATIC = Path(__file__).parent / "static"
@@ -45,6 +46,7 @@ def create_app(desk: Desk, *, threads: int = 40, sweep_seconds: float = SWEEP_SE
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001
         anyio.to_thread.current_default_thread_limiter().total_tokens = threads
+        await anyio.to_thread.run_sync(warm_up, desk)
         stop = threading.Event()
         sweeper = threading.Thread(target=_sweep_until, args=(desk, stop, sweep_seconds), name="sweep", daemon=True)
         sweeper.start()

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import uvicorn
 from fastapi import FastAPI
 
-from adyton.kernel.errors import UnavailableError
+from adyton.kernel.errors import BadInputError, UnavailableError
 
 START_SECONDS = 20
+
+
+class TlsError(BadInputError):
+    """A certificate or key that cannot be used."""
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -27,21 +34,41 @@ def listen(host: str, port: int) -> socket.socket:
     return sock
 
 
-def address_of(sock: socket.socket) -> str:
-    """`http://HOST:PORT`."""
+@dataclass(frozen=True)
+class Tls:
+    """A certificate chain and its private key, PEM files."""
+
+    certificate: Path
+    key: Path
+
+
+def address_of(sock: socket.socket, tls: Tls | None = None) -> str:
+    """`http://HOST:PORT`, or `https://…`."""
     host, port = sock.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "http" if tls is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-def _server(app: FastAPI) -> uvicorn.Server:
-    return uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, timeout_graceful_shutdown=5)
+def _server(app: FastAPI, tls: Tls | None = None) -> uvicorn.Server:
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
     )
+    try:
+        config.load()
+    except (OSError, ssl.SSLError) as error:
+        raise TlsError("the certificate and key cannot be used", hint="PEM files that belong together") from error
+    return uvicorn.Server(config)
 
 
-def serve(app: FastAPI, sock: socket.socket) -> None:
-    """Serve until interrupted; requests under way are finished."""
-    _server(app).run(sockets=[sock])
+def serve(app: FastAPI, sock: socket.socket, tls: Tls | None = None) -> None:
+    """Serve until interrupted; requests under way are finished. Raises TlsError."""
+    _server(app, tls).run(sockets=[sock])
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adyton.kernel.ids import AdId
-from adyton.review.queue.desk import Tx
+from adyton.review.queue.desk import Desk, Tx
 from adyton.review.queue.people import PEOPLE_EVENTS, active_judges
 from adyton.review.queue.quality import estimated_accuracy
 from adyton.review.queue.records import MILLION, PersonId
@@ -70,6 +70,13 @@ def refresh(tx: Tx) -> None:
     book.sequence, book.entry_hash = newer[-1].sequence, newer[-1].entry_hash
     if book.are_judges_old(tx.rules, tx.now_ms) or any(one.kind in PEOPLE_EVENTS for one in newer[1:]):
         _read_judges(tx)
+
+
+def warm_up(desk: Desk) -> int:
+    """Reads the waiting ads before the first moderator asks; how many there are."""
+    with desk.reading() as tx, tx.book.lock:
+        refresh(tx)
+        return len(tx.book)
 
 
 def _read_all(tx: Tx) -> None:
