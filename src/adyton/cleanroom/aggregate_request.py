@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
 from adyton.kernel.canonical import Json
@@ -15,6 +15,11 @@ MAX_SQL_CHARACTERS = 4_096
 MAX_GROUPS_PER_USER = 1_000
 MAX_ROWS_PER_GROUP = 10_000
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
+
+_SHAPE = (
+    '{"name": "by_segment", "sql": "SELECT ...", "loss": {"epsilon": "1/2", "delta": "1e-6"}, '
+    '"bounds": {"COLUMN": [0, 100]}, "max_groups_per_user": 1, "max_rows_per_group": 1}'
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,10 @@ class AggregateRequest:
         """Parse `as_json()`. Raises BadInputError."""
         if not isinstance(value, Mapping):
             raise BadInputError("a query must be a JSON object", where="queries")
+        known = {one.name for one in fields(cls)}
+        if (unknown := sorted(set(map(str, value)) - known)) or not {"name", "sql", "loss"} <= set(value):
+            what = f"unknown fields: {', '.join(unknown)}" if unknown else "a query needs name, sql and loss"
+            raise BadInputError(what, where="queries", hint=_SHAPE)
         try:
             return cls(
                 name=str(value["name"]),
@@ -76,4 +85,6 @@ class AggregateRequest:
                 max_rows_per_group=int(value.get("max_rows_per_group", 1)),
             )
         except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
-            raise BadInputError(f"a query is malformed ({type(error).__name__})", where="queries") from error
+            raise BadInputError(
+                f"a query is malformed ({type(error).__name__})", where=f"queries, {value['name']}", hint=_SHAPE
+            ) from error

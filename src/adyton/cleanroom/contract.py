@@ -11,7 +11,7 @@ Numbers that money or privacy hang on are exact: epsilon and delta are written a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from fractions import Fraction
 
@@ -259,6 +259,19 @@ class Contract:
     def budgets(self) -> dict[Account, PrivacyLoss]:
         """The budget of every account."""
         return {rule.account: rule.budget for rule in self.rules}
+
+    def rule_of(self, owner: str, population: str) -> OwnerRule:
+        """What one owner allows with one population. Raises ContractError."""
+        for rule in self.rules:
+            if (rule.owner, rule.population) == (owner, population):
+                return rule
+        raise ContractError("this owner states no rule for this population", where=f"{owner}/{population}")
+
+    def with_rule(self, changed: OwnerRule) -> Contract:
+        """The same contract with one owner's rule replaced: another contract, which nobody has signed."""
+        self.rule_of(changed.owner, changed.population)
+        rules = tuple(changed if rule.account == changed.account else rule for rule in self.rules)
+        return replace(self, rules=rules)
 
     def as_json(self) -> dict[str, Json]:
         return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fractions import Fraction
 from typing import Any
 
@@ -171,6 +171,15 @@ class JobSpec:
         """Parse `as_json()`. Raises BadInputError."""
         if not isinstance(value, Mapping):
             raise BadInputError("a job must be a JSON object")
+        # A misspelt field would be a job without it: exact statistics instead of noised ones, say.
+        known = {one.name for one in fields(cls)}
+        if unknown := sorted(set(map(str, value)) - known):
+            raise BadInputError(
+                f"unknown fields: {', '.join(unknown)}", where="job", hint=f"a job has {', '.join(sorted(known))}"
+            )
+        needed = ("job_id", "base", "partners", "templates")
+        if missing := [name for name in needed if name not in value]:
+            raise BadInputError(f"missing fields: {', '.join(missing)}", where="job")
         try:
             return cls(
                 job_id=JobId(str(value["job_id"])),
@@ -196,7 +205,7 @@ class JobSpec:
                 lateness_ms=int(value.get("lateness_ms", 0)),
             )
         except (KeyError, ValueError, TypeError) as error:
-            raise BadInputError(f"the job is malformed: {type(error).__name__} at {error}") from error
+            raise BadInputError(f"a field is malformed ({type(error).__name__}: {error})", where="job") from error
 
 
 def _counter_json(counter: Counter) -> dict[str, Json]:

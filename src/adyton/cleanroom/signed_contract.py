@@ -103,9 +103,9 @@ class SignedContract:
         for notice in self.notices:
             if not started and state is ContractState.SIGNED_BY_ALL and notice.at_ms >= self.contract.starts_at_ms:
                 state, started = next_state(state, ContractEvent.START), True
+            state = next_state(state, notice.event)
             if notice.event is ContractEvent.RESUME and notice.party != suspended_by:
                 raise ContractStateError("only the party that suspended a contract may resume it")
-            state = next_state(state, notice.event)
             suspended_by = notice.party if notice.event is ContractEvent.SUSPEND else None
         if state is ContractState.SIGNED_BY_ALL and now_ms >= self.contract.starts_at_ms:
             state = next_state(state, ContractEvent.START)

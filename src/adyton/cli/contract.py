@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +54,9 @@ def contract() -> None:
 @click.option("--epsilon", default="3", show_default=True, help="Budget of each owner, for good.")
 @click.option("--delta", default="1e-6", show_default=True)
 @click.option("--days", type=click.IntRange(1), default=30, show_default=True)
+@click.option(
+    "--until", metavar="TIME", help="Instead of --days: when it ends, ISO 8601, UTC unless it says otherwise."
+)
 @click.option("--allow-dev", is_flag=True, help="A development enclave will do, which protects nothing.")
 def draft_command(
     out: Path,
@@ -69,15 +74,13 @@ def draft_command(
     epsilon: str,
     delta: str,
     days: int,
+    until: str | None,
     allow_dev: bool,
 ) -> None:
-    """Write an unsigned contract to OUT, with the same rule for every owner; edit owners' rules in the file."""
+    """Write an unsigned contract to OUT, with the same rule for every owner; `contract rule` changes one owner's."""
     now_ms = SystemClock().now_ms()
     loaded = [load_manifest(path) for path in manifests]
-    try:
-        budget = PrivacyLoss(Fraction(epsilon), Fraction(delta))
-    except ValueError as error:
-        raise BadInputError("epsilon and delta are numbers such as 3 and 1e-6") from error
+    budget = PrivacyLoss(_exact(epsilon, "--epsilon"), _exact(delta, "--delta"))
     if unknown := set(query_columns) - {column.name for m in loaded for column in m.columns}:
         raise BadInputError(f"no table has the columns {', '.join(sorted(unknown))}", where="--query-column")
     own = (code_measurement(), measurement_of(code_measurement())) if allow_dev else (code_measurement(),)
@@ -118,12 +121,65 @@ def draft_command(
         ),
         outputs=tuple(_output_terms(text) for text in outputs),
         starts_at_ms=now_ms,
-        expires_at_ms=now_ms + days * _DAY_MS,
+        expires_at_ms=now_ms + days * _DAY_MS if until is None else _moment_ms(until),
     )
     if out.exists():
         raise BadInputError("the file exists", where=out.name)
     save_contract(unsigned(drafted), out)
     click.echo(drafted.hash)
+
+
+@contract.command("rule")
+@click.argument("file", type=_FILE)
+@click.option("--owner", required=True, help="Whose rule.")
+@click.option("--population", default="users", show_default=True)
+@click.option("--k", type=click.IntRange(2), help="Smallest group of users.")
+@click.option("--epsilon", help="Budget, for good.")
+@click.option("--delta")
+@click.option("--measurement", "measurements", multiple=True, help="Allowed code, hex, instead of what stands there.")
+@click.option("--template", "templates", multiple=True, type=click.Choice([t.value for t in Template]))
+@click.option("--without-guarantee", multiple=True, type=click.Choice([*(o.value for o in Output), "none"]))
+@click.option("--query-column", "query_columns", multiple=True)
+@click.option("--allow-dev/--refuse-dev", default=None, help="Whether a development enclave will do.")
+def rule_command(
+    file: Path,
+    owner: str,
+    population: str,
+    k: int | None,
+    epsilon: str | None,
+    delta: str | None,
+    measurements: tuple[str, ...],
+    templates: tuple[str, ...],
+    without_guarantee: tuple[str, ...],
+    query_columns: tuple[str, ...],
+    allow_dev: bool | None,
+) -> None:
+    """Change one owner's rule in FILE, a contract that nobody has signed yet. The strictest owner's rule wins."""
+    signed = load_contract(file)
+    if signed.signatures:
+        raise ContractStateError(
+            "the contract is signed, and a signature holds for what was read", where=file.name, hint="draft a new one"
+        )
+    rule = signed.contract.rule_of(owner, population)
+    budget = PrivacyLoss(
+        rule.budget.epsilon if epsilon is None else _exact(epsilon, "--epsilon"),
+        rule.budget.delta if delta is None else _exact(delta, "--delta"),
+    )
+    changed = replace(
+        rule,
+        budget=budget,
+        k=rule.k if k is None else k,
+        measurements=frozenset(measurements) or rule.measurements,
+        templates=frozenset(Template(t) for t in templates) or rule.templates,
+        without_guarantee=frozenset(Output(o) for o in without_guarantee if o != "none")
+        if without_guarantee
+        else rule.without_guarantee,
+        query_columns=frozenset(query_columns) or rule.query_columns,
+        allow_dev=rule.allow_dev if allow_dev is None else allow_dev,
+    )
+    agreed = signed.contract.with_rule(changed)
+    save_contract(unsigned(agreed), file)
+    click.echo(agreed.hash)
 
 
 @contract.command("sign")
@@ -206,6 +262,21 @@ def verify_command(file: Path, as_json: bool) -> None:
         click.echo(f"{signed.contract.hash} {state.value}")
     if missing:
         raise ContractStateError(f"signatures are missing: {', '.join(missing)}", where=file.name)
+
+
+def _exact(text: str, option: str) -> Fraction:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise BadInputError("not a number such as 3, 1/2 or 1e-6", where=option) from None
+
+
+def _moment_ms(text: str) -> int:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise BadInputError("not ISO 8601", where="--until", hint="2027-01-31 or 2027-01-31T12:00:00Z") from None
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def _output_terms(text: str) -> OutputTerms:
