@@ -94,3 +94,12 @@ def test_a_missing_counter_and_a_missing_tool_are_unavailable(tpm: TpmConnection
         TpmCounter(tpm.wire).value()
     with pytest.raises(TpmUnavailableError):
         tpm.call("tpm2_does_not_exist")
+
+
+def test_a_tpm_may_be_started_many_times(tmp_path: Path) -> None:
+    """Ended without an orderly shutdown it locks itself against what it takes for guessing, at the third start."""
+    with software_tpm(tmp_path) as tpm:
+        dev_tpm.create_keys(tpm)
+    for _ in range(5):
+        with software_tpm(tmp_path) as tpm:
+            assert dev_tpm.make_evidence(tpm.wire, b"binding".ljust(32, b"\0"))

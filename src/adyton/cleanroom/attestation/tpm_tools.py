@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,7 +94,12 @@ def software_tpm(folder: Path) -> Iterator[TpmConnection]:
             *("--server", f"type=unixio,path={path}", "--ctrl", f"type=unixio,path={path}.ctrl"),
         ]
         with _running(command, path):
-            yield TpmConnection(f"swtpm:path={path}", work)
+            connection = TpmConnection(f"swtpm:path={path}", work)
+            try:
+                yield connection
+            finally:
+                with suppress(TpmUnavailableError):
+                    connection.wire.shut_down()
 
 
 @contextmanager

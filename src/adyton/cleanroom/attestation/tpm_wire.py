@@ -27,6 +27,7 @@ _OWNER = 0x40000001
 _PLAIN, _WITH_SESSION = 0x8001, 0x8002
 _NV_DEFINE, _NV_INCREMENT, _NV_READ = 0x12A, 0x134, 0x14E
 _QUOTE, _READ_PUBLIC, _PCR_READ, _PCR_EXTEND = 0x158, 0x173, 0x17E, 0x182
+_SHUTDOWN = 0x145
 _SHA256, _NULL, _ECC, _ECDSA, _NIST_P256 = 0x000B, 0x0010, 0x0023, 0x0018, 0x0003
 # NV_RATE, RETRY: the TPM asks to come again later.
 _TRY_AGAIN = frozenset((0x920, 0x922))
@@ -76,6 +77,10 @@ class TpmWire:
     def extend_pcr(self, pcr: int, digest: bytes) -> None:
         """Extend 32 bytes into a SHA-256 PCR."""
         self._authorised(_PCR_EXTEND, [pcr], _number(1, 4) + _number(_SHA256, 2) + digest)
+
+    def shut_down(self) -> None:
+        """Tell the TPM that its power is about to go. Without it three starts in a row look like an attack to it."""
+        self._call(_PLAIN, _SHUTDOWN, _number(0, 2))
 
     def define_counter(self, index: int) -> None:
         """Make a monotonic counter. Raises TpmUnavailableError if the index is taken."""
