@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from adyton.cli.keys import keys
+
+if TYPE_CHECKING:
+    from adyton.auction.keys.attestation import AttestedCaller
 
 
 @click.group()
@@ -23,40 +30,59 @@ def auction() -> None:
 @click.option("--from-environment", is_flag=True, help="Read the reference services' environment names.")
 @click.option(
     "--evidence",
-    type=click.Choice(["dev-sim"]),
-    help="How to prove to key services what code runs here. dev-sim: DEVELOPMENT evidence, which protects nothing.",
+    type=click.Choice(["dev-sim", "dev-tpm"]),
+    help="How to prove to key services what code runs here. Both are DEVELOPMENT evidence, which protects nothing.",
+)
+@click.option(
+    "--tpm",
+    "tpm_folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="The software TPM of --evidence dev-tpm, as `adyton cleanroom tpm` makes it.",
 )
 @click.option("--log-level", default="WARNING", show_default=True, help="Least level that is logged to stderr.")
 def serve(
-    config_file: Path | None, is_whole_stack: bool, from_environment: bool, evidence: str | None, log_level: str
+    config_file: Path | None,
+    is_whole_stack: bool,
+    from_environment: bool,
+    evidence: str | None,
+    tpm_folder: Path | None,
+    log_level: str,
 ) -> None:
     """Serve until SIGTERM or SIGINT. One JSON line with the addresses on stdout says that it is ready."""
     from adyton.auction.config import load_config
+    from adyton.auction.environment import config_from_environment
     from adyton.auction.services.run import serve_processes
     from adyton.auction.services.telemetry import log_to_stderr
 
     if sum((config_file is not None, is_whole_stack, from_environment)) != 1:
         raise click.UsageError("give one of --config FILE, --all and --from-environment")
-    if evidence is not None and config_file is None:
-        raise click.UsageError("--evidence goes with --config FILE")
+    if evidence is not None and is_whole_stack:
+        raise click.UsageError("--all uses the test key and needs no --evidence")
+    if (evidence == "dev-tpm") != (tpm_folder is not None):
+        raise click.UsageError("--evidence dev-tpm and --tpm FOLDER belong together")
     log_to_stderr(log_level.upper())
-    if config_file is not None:
-        caller = None
-        if evidence is not None:
-            from adyton.flywheel.key_service import development_caller
-
-            caller = development_caller()
-        asyncio.run(serve_processes([load_config(config_file)], announce=click.echo, caller=caller))
-    elif is_whole_stack:
+    if is_whole_stack:
         from adyton.auction.services.demo_stack import serve_demo_stack
 
         asyncio.run(serve_demo_stack(announce=click.echo))
-    else:
-        import os
+        return
+    config = load_config(config_file) if config_file is not None else config_from_environment(os.environ)
+    with _caller(evidence, tpm_folder) as caller:
+        asyncio.run(serve_processes([config], announce=click.echo, caller=caller))
 
-        from adyton.auction.environment import config_from_environment
 
-        asyncio.run(serve_processes([config_from_environment(os.environ)], announce=click.echo))
+@contextmanager
+def _caller(evidence: str | None, tpm_folder: Path | None) -> Iterator[AttestedCaller | None]:
+    if evidence is None:
+        yield None
+        return
+    from adyton.flywheel.key_service import development_caller, software_tpm_caller
+
+    if tpm_folder is None:
+        yield development_caller()
+        return
+    with software_tpm_caller(tpm_folder) as caller:
+        yield caller
 
 
 @auction.command()

@@ -46,11 +46,12 @@ def exchange_key(path: Path) -> None:
 
 
 @keys.command()
-def measure() -> None:
+@click.option("--dev-tpm", is_flag=True, help="As the quotes of a software TPM carry it.")
+def measure(dev_tpm: bool) -> None:
     """Print the measurement of the auction code that is installed here, in hex."""
-    from adyton.flywheel.key_service import auction_measurement
+    from adyton.flywheel.key_service import auction_measurement, software_tpm_measurement
 
-    click.echo(auction_measurement().hex())
+    click.echo((software_tpm_measurement() if dev_tpm else auction_measurement()).hex())
 
 
 @keys.command()

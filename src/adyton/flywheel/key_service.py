@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
@@ -18,6 +20,7 @@ from pathlib import Path
 import adyton
 from adyton.auction.keys.attestation import Admission, Challenge, Proof
 from adyton.auction.keys.errors import KeyServiceAnswerError, KeyServiceRequestError
+from adyton.cleanroom.attestation import dev_tpm
 from adyton.cleanroom.attestation.binding import binding_hash
 from adyton.cleanroom.attestation.checks import Platform
 from adyton.cleanroom.attestation.errors import BrokerProtocolError
@@ -26,8 +29,9 @@ from adyton.cleanroom.broker import KeyBroker, KeyRequest, ReleaseTerms, unwrap_
 from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.broker_wire import grant_from_bytes
 from adyton.cleanroom.errors import SealBrokenError
-from adyton.cleanroom.key_exchange import DevelopmentEvidence, EnclaveKeys, EvidenceMaker
+from adyton.cleanroom.key_exchange import DevelopmentEvidence, EnclaveKeys, EvidenceMaker, SoftwareTpmEvidence
 from adyton.cleanroom.secret_bytes import SecretBytes
+from adyton.cleanroom.tpm_folder import started_tpm
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.chance import OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
@@ -166,6 +170,22 @@ class EvidenceCaller:
 def development_caller(*, clock: Clock | None = None) -> EvidenceCaller:
     """A caller with DEVELOPMENT evidence of the code that is installed here. It protects nothing."""
     return EvidenceCaller(DevelopmentEvidence(auction_measurement()), clock=clock)
+
+
+@contextmanager
+def software_tpm_caller(folder: Path) -> Iterator[EvidenceCaller]:
+    """A caller with DEVELOPMENT evidence: quotes of the software TPM in `folder`, which measures the code that is
+    installed here before the first quote. Key services allow `software_tpm_measurement` and trust the folder's key.
+
+    Raises TpmUnavailableError.
+    """
+    with started_tpm(folder, auction_measurement()) as tpm:
+        yield EvidenceCaller(SoftwareTpmEvidence(tpm))
+
+
+def software_tpm_measurement() -> bytes:
+    """What a quote of `software_tpm_caller` carries as its measurement."""
+    return dev_tpm.measurement_of(auction_measurement())
 
 
 @cache

@@ -29,9 +29,19 @@ from adyton.auction.keys.service import Coordinator, SecondCoordinator, running_
 from adyton.auction.keys.store import KeyStore
 from adyton.auction.keys.wire import CHALLENGE_PATH, PRIVATE_PATH, PUBLIC_PATH
 from adyton.auction.services.process import PartyProcess
+from adyton.cleanroom.attestation.expected import Expected
+from adyton.cleanroom.attestation.tpm_tools import tools_are_installed
 from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.key_exchange import DevelopmentEvidence
-from adyton.flywheel.key_service import BrokerGate, EvidenceCaller, ReleasePolicy, auction_measurement
+from adyton.cleanroom.tpm_folder import make_tpm_folder
+from adyton.flywheel.key_service import (
+    BrokerGate,
+    EvidenceCaller,
+    ReleasePolicy,
+    auction_measurement,
+    software_tpm_caller,
+    software_tpm_measurement,
+)
 from adyton.kernel.clock import ManualClock
 from adyton.kernel.ids import PartyName
 from adyton.protocol.keys import PublicKey, parse_public_key_list
@@ -320,3 +330,35 @@ def test_coordinators_and_a_service_as_commands(tmp_path: Path, parts: ModuleTyp
             assert process.stdout is not None
             process.stdout.close()
     assert codes == [0, 0, 0]
+
+
+@pytest.mark.skipif(not tools_are_installed(), reason="swtpm or tpm2-tools are not installed")
+def test_a_software_tpm_proves_the_code_that_was_measured_into_it(tmp_path: Path) -> None:
+    anchor = make_tpm_folder(tmp_path / "tpm", tmp_path / "counter")
+    clock = ManualClock(START_MS)
+    allowed = ReleasePolicy(frozenset({software_tpm_measurement().hex()}), allow_dev=True)
+    others = ReleasePolicy(frozenset({auction_measurement().hex()}), allow_dev=True)
+
+    async def scenario(caller: EvidenceCaller) -> None:
+        for policy, anchors, is_released in (
+            (allowed, (anchor.read_bytes(),), True),
+            (allowed, (), False),
+            (others, (anchor.read_bytes(),), False),
+        ):
+            folder = tmp_path / str(len(list(tmp_path.iterdir())))
+            folder.mkdir()
+            memory = BrokerStore(folder / "broker.sqlite")
+            gate = BrokerGate(
+                PartyName("c"), policy, memory, clock=clock, reference=Expected(at_ms=0, trust_anchors=anchors)
+            )
+            coordinator = Coordinator(KeyStore(folder / "keys.json"), gate, policy=POLICY, clock=clock)
+            async with running_key_service(coordinator) as url:
+                if is_released:
+                    assert len(await fetch_private_keys([url], caller, max_age_s=10_000)) == 2
+                else:
+                    with pytest.raises(KeyServiceAnswerError, match="403"):
+                        await fetch_private_keys([url], caller, max_age_s=10_000)
+            memory.close()
+
+    with software_tpm_caller(tmp_path / "tpm") as caller:
+        asyncio.run(scenario(caller))
