@@ -145,16 +145,24 @@ class SandboxPool:
         deadline_ms: int,
         hooks: Mapping[str, HostHook] = _NO_HOOKS,
         capture_console: bool = False,
+        checks_json: bool = True,
     ) -> UdfResult:
         """What `function(*args)` returns, run in a context that nobody has used before.
 
         deadline_ms: from now, the wait for a free worker included.   hooks: host functions for this request; the kind
-        decides which names the script has, and one that is missing here throws inside the script.
+        decides which names the script has, and one that is missing here throws inside the script.   checks_json: False
+        for an answer that goes on as text to someone who parses it: then only its being UTF-8 is checked here.
         Raises UdfThrewError, UdfTimeoutError, UdfCrashedError, UdfOutputError, OwnerBackedOffError,
         SandboxUnavailableError, UdfArgumentError.
         """
         (outcome,) = await self.call_each(
-            handle, function, [args], deadline_ms=deadline_ms, hooks=hooks, capture_console=capture_console
+            handle,
+            function,
+            [args],
+            deadline_ms=deadline_ms,
+            hooks=hooks,
+            capture_console=capture_console,
+            checks_json=checks_json,
         )
         if isinstance(outcome, UdfResult):
             return outcome
@@ -169,6 +177,7 @@ class SandboxPool:
         deadline_ms: int,
         hooks: Mapping[str, HostHook] = _NO_HOOKS,
         capture_console: bool = False,
+        checks_json: bool = True,
     ) -> list[UdfResult | UdfThrewError | UdfOutputError]:
         """The outcome of each call, in order, all made one after the other in one fresh context.
 
@@ -204,7 +213,7 @@ class SandboxPool:
         finally:
             self._release(lane, worker)
         self._health.pop(handle.owner, None)
-        return [outcome_of(handle, answer) for answer in answers]
+        return [outcome_of(handle, answer, checks_json=checks_json) for answer in answers]
 
     async def close(self) -> None:
         """Kill and reap every process. The pool cannot be used afterwards."""
@@ -378,8 +387,10 @@ def _argument(value: UdfArgument) -> tuple[str, bytes]:
     return "j", value
 
 
-def outcome_of(handle: UdfHandle, answer: Answer) -> UdfResult | UdfThrewError | UdfOutputError:
-    """What a checked answer means for the caller; the JSON inside it is checked here."""
+def outcome_of(
+    handle: UdfHandle, answer: Answer, *, checks_json: bool = True
+) -> UdfResult | UdfThrewError | UdfOutputError:
+    """What a checked answer means for the caller. The JSON inside it is checked here, or only that it is UTF-8."""
     if answer.status == "L":
         return UdfOutputError("the returned value is too large", where=handle.label)
     if answer.status == "N":
@@ -398,7 +409,10 @@ def outcome_of(handle: UdfHandle, answer: Answer) -> UdfResult | UdfThrewError |
         if answer.status == "B":
             digits, _, body = body.partition(b";")
             data = bytes.fromhex(digits.decode("ascii"))
-        value = orjson.loads(body)
+        if checks_json:
+            orjson.loads(body)
+        else:
+            body.decode()
     except ValueError:
         return UdfOutputError("the returned value is not well-formed JSON", where=handle.label)
-    return UdfResult(body, value, data, answer.console, answer.effects)
+    return UdfResult(body, data, answer.console, answer.effects)

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 
+import orjson
+
 from adyton.kernel.errors import BadInputError
 
 HostHook = Callable[[str], Awaitable[str | bytes]]
@@ -75,16 +77,20 @@ NO_EFFECTS = UdfEffects()
 class UdfResult:
     """The answer of one call.
 
-    json: JSON text of the returned value; `undefined` becomes `null`.   value: the same, parsed (plain Python data).
+    json: JSON text of the returned value; `undefined` becomes `null`.
     data: for ENCODE_SIGNALS, the bytes of `results` (and `json` then lacks that member); None when `results` is not
     a byte array.   console: captured lines, empty unless asked for.
     """
 
     json: JsonText
-    value: object
     data: bytes | None = None
     console: tuple[str, ...] = ()
     effects: UdfEffects = NO_EFFECTS
+
+    @property
+    def value(self) -> object:
+        """The returned value as plain Python data, parsed anew on each access."""
+        return orjson.loads(self.json)
 
 
 @dataclass(frozen=True)

@@ -162,11 +162,8 @@ class AdRetrievalStore:
         if not isinstance(arguments, list) or not 1 <= len(arguments) <= 2:
             raise AdFilterError("runTopK takes a query vector and options")
         found = self.top_k(arguments[0], arguments[1] if len(arguments) == 2 else None)
-        return (
-            "["
-            + ",".join(f'{{"key":{orjson.dumps(ad.key).decode()},"score":{ad.score!r},"ad":{ad.text}}}' for ad in found)
-            + "]"
-        )
+        answer = [{"key": ad.key, "score": ad.score, "ad": orjson.Fragment(ad.text)} for ad in found]
+        return orjson.dumps(answer).decode()
 
     async def _metric_hook(self, text: str) -> str:  # noqa: ARG002
         """Custom metrics are accepted and dropped: a script could encode signals in them."""
