@@ -21,12 +21,22 @@ from adyton.kernel.errors import AdytonError
 from adyton.kernel.ids import AdId
 from adyton.review.queue import claiming, desk_views, policy_book
 from adyton.review.queue.desk import Desk
+from adyton.review.queue.errors import NotPermittedError
 from adyton.review.queue.people import person_of_token
 from adyton.review.queue.permissions import Role
 from adyton.review.queue.records import MAX_INTEGER, Person
 from adyton.review.queue.states import ReviewState
 
 router = APIRouter(include_in_schema=False)
+
+
+def _only(actor: Person, *roles: Role) -> None:
+    """Nothing, if the page is one of this person's. Raises NotPermittedError."""
+    if actor.role not in roles:
+        names = " or ".join(role.value for role in roles)
+        raise NotPermittedError(
+            f"this page is for the role {names}, you are {actor.role.value}", hint="go to your page"
+        )
 
 
 class _Token(BaseModel):
@@ -72,6 +82,7 @@ def sign_out(actor: Actor) -> Response:  # noqa: ARG001
 
 def _work(actor: Person, desk: Desk) -> Json:
     """The moderator's own ads (claimed, held, escalated to me), what is left to look at today, and the own quality."""
+    _only(actor, Role.MODERATOR, Role.LEAD)
     quality = api.quality_over_time(actor, desk, only_own=True)["days"]
     return {
         "exposure": {"left": claiming.exposure_left(desk, actor), "budget": actor.exposure_budget},
@@ -102,6 +113,7 @@ def work_json(actor: Actor, desk: TheDesk) -> Json:
 
 
 def _lead(actor: Person, desk: Desk) -> Json:
+    _only(actor, Role.LEAD)
     quality = api.quality_over_time(actor, desk)["days"]
     return {
         "overview": dict(desk_views.desk_overview(desk, actor)),
@@ -127,6 +139,7 @@ def lead_json(actor: Actor, desk: TheDesk) -> Json:
 
 
 def _audit(actor: Person, desk: Desk, after: int) -> Json:
+    _only(actor, Role.AUDITOR)
     found = desk_views.see_events(desk, actor, after=after, limit=200)
     events = [{**one.as_json(), "at": iso_utc(one.at_ms)} for one in found]
     quality = api.quality_over_time(actor, desk)["days"]
@@ -156,6 +169,7 @@ def audit_json(actor: Actor, desk: TheDesk, after: After = -1) -> Json:
 
 
 def _mine(actor: Person, desk: Desk, after: str) -> Json:
+    _only(actor, Role.ADVERTISER)
     return api.ads(actor, desk, after=after, limit=desk_views.MAX_PAGE)
 
 
@@ -172,6 +186,7 @@ def mine_json(actor: Actor, desk: TheDesk, after: api.AfterAd = "") -> Json:
 
 
 def _ads(actor: Person, desk: Desk, state: ReviewState | None, after: str) -> Json:
+    _only(actor, Role.LEAD, Role.AUDITOR)
     found = api.ads(actor, desk, state=state, after=after, limit=100)
     return found | {"state": None if state is None else state.value, "states": [one.value for one in ReviewState][1:]}
 
