@@ -10,10 +10,12 @@ from adyton.auction.seller.buyer_cache import BuyerCache
 from adyton.auction.seller.buyer_selection import chaff_candidates, select_buyers
 from adyton.auction.seller.chaffing import (
     MedianChaffSizes,
+    PlannedRequest,
     UniformChaffSizes,
     chaff_generator,
     plan_replay,
     plan_requests,
+    within_limit,
 )
 from adyton.auction.seller.replay_window import is_inside_replay_window
 from adyton.kernel.chance import stream
@@ -77,6 +79,30 @@ def test_median_sizes_answer_the_default_until_their_window_is_full() -> None:
 
     assert answers == [100_000] * 4 + [30, 40, 40, 1000]
     assert sizes.request_size("other", generator) == 100_000
+
+
+def test_real_requests_are_as_long_as_chaff_until_the_window_is_full() -> None:
+    sizes = MedianChaffSizes(window=3, sampling_probability=1.0)
+    least = []
+    for _ in range(4):
+        least.append(sizes.least_real_size("b"))
+        sizes.observe("b", 50, stream(1))
+
+    assert least == [100_000, 100_000, 100_000, 0]
+    assert sizes.least_real_size("other") == 100_000
+    assert UniformChaffSizes().least_real_size("b") == 0
+
+
+def test_chaff_gives_way_where_buyers_are_limited() -> None:
+    planned = [PlannedRequest(name, None if name.startswith("r") else 9_000) for name in ("c1", "r1", "c2", "r2", "c3")]
+
+    def kept(limit: int | None) -> list[str]:
+        return [request.buyer for request in within_limit(planned, limit)]
+
+    assert kept(None) == kept(5) == ["c1", "r1", "c2", "r2", "c3"]
+    assert kept(4) == ["c1", "r1", "c2", "r2"]
+    assert kept(3) == ["c1", "r1", "r2"]
+    assert kept(2) == ["r1", "r2"]
 
 
 def test_median_sizes_keep_a_tenth_of_what_they_see() -> None:

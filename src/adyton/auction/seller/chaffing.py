@@ -28,10 +28,14 @@ SIZE_BEFORE_MEDIAN_BYTES = 100_000
 
 
 class ChaffSizes(Protocol):
-    """How large a chaff request to a buyer is."""
+    """How large requests to a buyer are."""
 
     def request_size(self, buyer: str, generator: np.random.Generator) -> int:
-        """Bytes of the padded GetBids frame."""
+        """Bytes of the padded GetBids frame of a chaff request."""
+        ...
+
+    def least_real_size(self, buyer: str) -> int:
+        """Bytes that the frame of a real request is padded to; 0 for none."""
         ...
 
 
@@ -41,11 +45,15 @@ class UniformChaffSizes:
     def request_size(self, buyer: str, generator: np.random.Generator) -> int:  # noqa: ARG002
         return int(generator.integers(MIN_CHAFF_REQUEST_BYTES, MAX_CHAFF_REQUEST_BYTES + 1))
 
+    def least_real_size(self, buyer: str) -> int:  # noqa: ARG002
+        return 0
+
 
 class MedianChaffSizes:
     """Version 2: the median of a buyer's own real requests, so that chaff looks like them.
 
-    One in ten real sizes is kept, in a moving window of 10,000; until the window is full the answer is 100,000 bytes.
+    One in ten real sizes is kept, in a moving window of 10,000; until the window is full, chaff has 100,000 bytes and
+    real requests are padded to as many, or the two could be told apart.
     """
 
     def __init__(
@@ -69,15 +77,21 @@ class MedianChaffSizes:
             self._n_seen[buyer] = self._n_seen.get(buyer, 0) + 1
 
     def request_size(self, buyer: str, generator: np.random.Generator) -> int:  # noqa: ARG002
-        sizes = self._sizes.get(buyer)
-        if sizes is None or len(sizes) < self._window:
+        if not self._is_full(buyer):
             return self._size_before_bytes
+        sizes = self._sizes[buyer]
         n_seen = self._n_seen[buyer]
         known = self._medians.get(buyer)
         if known is None or known[0] != n_seen:
             known = (n_seen, int(statistics.median_low(sizes)))
             self._medians[buyer] = known
         return known[1]
+
+    def least_real_size(self, buyer: str) -> int:
+        return 0 if self._is_full(buyer) else self._size_before_bytes
+
+    def _is_full(self, buyer: str) -> bool:
+        return len(self._sizes.get(buyer, ())) >= self._window
 
 
 @dataclass(frozen=True)
@@ -119,6 +133,19 @@ def plan_requests(
         chosen = [candidates[i] for i in generator.permutation(len(candidates))[:n_chaff]]
         planned += [PlannedRequest(buyer, sizes.request_size(buyer, generator)) for buyer in chosen]
     return tuple(planned[i] for i in generator.permutation(len(planned)))
+
+
+def within_limit(planned: Sequence[PlannedRequest], max_requests: int | None) -> tuple[PlannedRequest, ...]:
+    """The first `max_requests` of a plan whose real requests are no more than that: chaff gives way to them."""
+    if max_requests is None or len(planned) <= max_requests:
+        return tuple(planned)
+    room = max_requests - sum(not request.is_chaff for request in planned)
+    kept = []
+    for request in planned:
+        room -= request.is_chaff
+        if not request.is_chaff or room >= 0:
+            kept.append(request)
+    return tuple(kept)
 
 
 def plan_replay(

@@ -31,6 +31,7 @@ from adyton.auction.seller.chaffing import (
     chaff_generator,
     plan_replay,
     plan_requests,
+    within_limit,
 )
 from adyton.auction.seller.replay_window import is_inside_replay_window
 from adyton.auction.seller.select_ad_checks import (
@@ -194,6 +195,7 @@ class SellerFrontEndService:
                 sizes=self._sizes,
                 generator=generator,
             )
+            planned = within_limit(planned, limit)
         else:
             planned = tuple(PlannedRequest(buyer, None) for buyer in real)
         if self._cache is None:
@@ -230,7 +232,9 @@ class SellerFrontEndService:
             )
             frame = encode_get_bids_frame(raw.SerializeToString(), gzip=self._is_chaffing)
             if self._medians is not None:
-                self._medians.observe(planned.buyer, len(frame), self._sampling(generation_id, planned.buyer))
+                n_bytes = len(frame)
+                frame = frame.ljust(self._medians.least_real_size(planned.buyer), b"\0")
+                self._medians.observe(planned.buyer, n_bytes, self._sampling(generation_id, planned.buyer))
         try:
             response = await self._buyers[planned.buyer].get_bids(frame, metadata=auction.metadata, timeout_s=timeout_s)
         except AdytonError as error:
