@@ -100,6 +100,7 @@ class _Queues:
     day: NaiveDay
     unserved_value: float
     max_queue: int
+    overtaking: float
     planned: list[list[NaiveAd]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -132,7 +133,8 @@ class _Queues:
         if start + minutes > moderator.shift_end:
             return math.inf, ahead
         delayed = sum(other.value for other in queue[ahead:])
-        cost = _wrong(day, ad, moderator) + ad.value * day.arrays.wait_cost * (start - minute + minutes)
+        wait = (1 + self.overtaking) * (start - minute) + minutes
+        cost = _wrong(day, ad, moderator) + ad.value * day.arrays.wait_cost * wait
         cost += market.of(moderator, start, start + minutes) + delayed * day.arrays.wait_cost * minutes
         return cost, ahead
 
@@ -159,11 +161,17 @@ class _Queues:
 
 
 def play_priced_queues(
-    arrays: DayArrays, prices: Prices, bin_minutes: int, replan: int, unserved_value: float, max_queue: int
+    arrays: DayArrays,
+    prices: Prices,
+    bin_minutes: int,
+    replan: int,
+    unserved_value: float,
+    max_queue: int,
+    overtaking: float,
 ) -> list[Task]:
     """All tasks under priced virtual queues; arguments as those of `run_priced_queues`."""
     day = NaiveDay(arrays)
-    queues, market = _Queues(day, unserved_value, max_queue), _Market(prices, bin_minutes)
+    queues, market = _Queues(day, unserved_value, max_queue, overtaking), _Market(prices, bin_minutes)
     waiting: list[NaiveAd] = []
     for minute in range(arrays.horizon):
         new = day.arriving(minute)
@@ -175,11 +183,11 @@ def play_priced_queues(
 
 
 def play_priced_online(
-    arrays: DayArrays, replan: int, unserved_value: float, max_queue: int, memory: float
+    arrays: DayArrays, replan: int, unserved_value: float, max_queue: int, overtaking: float, memory: float
 ) -> list[Task]:
     """All tasks under prices learnt during the day; arguments as those of `run_priced_online`."""
     day = NaiveDay(arrays)
-    queues = _Queues(day, unserved_value, max_queue)
+    queues = _Queues(day, unserved_value, max_queue, overtaking)
     price = [[0.0] for _ in day.moderators]
     market = _Market(price, arrays.horizon)
     waiting: list[NaiveAd] = []

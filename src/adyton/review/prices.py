@@ -1,5 +1,7 @@
 """Forecast prices of moderators' time: the dual of *other* days drawn from the same workbook, for the same roster.
 
+One dual is solved over the ads of all forecast days, each with its own capacity but at the same prices: the prices of
+an average day, where the mean of each day's own prices would also hold each day's accidents.
 The policy knows who comes to work and what days usually look like; it never sees the day it is judged on. An uneven
 day cannot be forecast (its profile is a random walk), so an even one stands in.
 """
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +26,7 @@ FORECAST_SEED = 20_230_910
 class Forecast:
     """How prices are forecast: over `n_days` drawn days, `n_steps` steps of the dual."""
 
-    n_days: int = 2
+    n_days: int = 4
     n_steps: int = 150
 
 
@@ -42,13 +45,19 @@ def forecast_prices(day: Day, unserved_value: float, forecast: Forecast = DEFAUL
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
-    days = [draw_forecast(day, config, k) for k in range(forecast.n_days)]
-    prices = [dual_prices(arrays, unserved_value, n_steps=forecast.n_steps)[1] for arrays in days]
-    mean = np.mean(prices, axis=0)
-    _cache[key] = mean
+    ads = _together([draw_forecast(day, config, k) for k in range(forecast.n_days)])
+    _, prices = dual_prices(ads, unserved_value, n_steps=forecast.n_steps, n_days=forecast.n_days)
+    _cache[key] = prices
     while len(_cache) > _CACHE_SIZE:
         _cache.popitem(last=False)
-    return np.asarray(mean)
+    return prices
+
+
+def _together(days: list[DayArrays]) -> DayArrays:
+    """The ads of all days, each day's in order of arrival, and the roster of the first; for the dual alone."""
+    fields = ("arrival", "value", "stake", "work", "market", "effort", "ticket")
+    ads: dict[str, Any] = {name: np.concatenate([getattr(day, name) for day in days]) for name in fields}
+    return days[0]._replace(**ads)
 
 
 def draw_forecast(day: Day, config: DayConfig, k: int) -> DayArrays:

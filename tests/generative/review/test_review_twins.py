@@ -95,16 +95,21 @@ def test_the_pull_index_agrees_with_its_twin(
     bin_minutes=st.sampled_from([10, 60]),
     replan=st.integers(1, 12),
     max_queue=st.sampled_from([1, 2, 5, 64]),
+    overtaking=st.sampled_from([0.0, 1.0, 2.5]),
     unserved=UNSERVED,
 )
 def test_priced_queues_agree_with_their_twin(
-    day: Day, level: float, bin_minutes: int, replan: int, max_queue: int, unserved: float
+    day: Day, level: float, bin_minutes: int, replan: int, max_queue: int, overtaking: float, unserved: float
 ) -> None:
     price = random_prices(day, bin_minutes, level)
 
-    compiled = run_priced_queues(day.arrays, value_rank(day.arrays), price, bin_minutes, replan, unserved, max_queue)
+    compiled = run_priced_queues(
+        day.arrays, value_rank(day.arrays), price, bin_minutes, replan, unserved, max_queue, overtaking
+    )
 
-    assert_equal(compiled, play_priced_queues(day.arrays, price.tolist(), bin_minutes, replan, unserved, max_queue))
+    assert_equal(
+        compiled, play_priced_queues(day.arrays, price.tolist(), bin_minutes, replan, unserved, max_queue, overtaking)
+    )
 
 
 @settings(max_examples=20, deadline=None)
@@ -112,12 +117,13 @@ def test_priced_queues_agree_with_their_twin(
     day=DAYS,
     replan=st.integers(1, 12),
     max_queue=st.sampled_from([2, 64]),
+    overtaking=st.sampled_from([0.0, 1.0]),
     memory=st.sampled_from([100.0, 6000.0]),
     unserved=UNSERVED,
 )
 def test_prices_learnt_online_agree_with_their_twin(
-    day: Day, replan: int, max_queue: int, memory: float, unserved: float
+    day: Day, replan: int, max_queue: int, overtaking: float, memory: float, unserved: float
 ) -> None:
-    compiled = run_priced_online(day.arrays, value_rank(day.arrays), replan, unserved, max_queue, memory)
+    compiled = run_priced_online(day.arrays, value_rank(day.arrays), replan, unserved, max_queue, overtaking, memory)
 
-    assert_equal(compiled, play_priced_online(day.arrays, replan, unserved, max_queue, memory))
+    assert_equal(compiled, play_priced_online(day.arrays, replan, unserved, max_queue, overtaking, memory))

@@ -60,6 +60,8 @@ class PricedQueues(_Priced):
     summary = "virtual queues with prices, planned anew every few minutes; aims at loss A2"
     replan_minutes: ClassVar[int] = 5
     max_queue: ClassVar[int] = 64
+    overtaking: ClassVar[float] = 1.0
+    """Chosen on seeds 1 to 4; 0 costs 0.7 % of loss A1, 2 costs 0.4 %."""
 
     def allocate(self, day: Day) -> Schedule:
         return run_priced_queues(
@@ -70,6 +72,7 @@ class PricedQueues(_Priced):
             self.replan_minutes,
             self.unserved_value,
             self.max_queue,
+            self.overtaking,
         )
 
 

@@ -16,6 +16,7 @@ class PricedOnline(Allocator):
     unserved_value: ClassVar[float] = 1.0
     replan_minutes: ClassVar[int] = 5
     max_queue: ClassVar[int] = 64
+    overtaking: ClassVar[float] = 1.0
     memory_minutes: ClassVar[float] = 6000.0
 
     def allocate(self, day: Day) -> Schedule:
@@ -25,5 +26,6 @@ class PricedOnline(Allocator):
             self.replan_minutes,
             self.unserved_value,
             self.max_queue,
+            self.overtaking,
             self.memory_minutes,
         )

@@ -124,14 +124,21 @@ def evaluate(
 
 @njit(cache=True, nogil=True)
 def ascend(
-    day: DayArrays, unserved: FloatArray, start_price: FloatArray, bin_minutes: int, n_steps: int, step: float
+    day: DayArrays,
+    unserved: FloatArray,
+    start_price: FloatArray,
+    bin_minutes: int,
+    n_steps: int,
+    step: float,
+    n_days: int,
 ) -> tuple[float, FloatArray, FloatArray]:
     """The best bound found in `n_steps` projected steps, its prices, and the mean price of the last half of the steps.
 
+    n_days: days whose ads `day` holds, all for the one roster: capacity is taken that often (1 but for a forecast).
     step: size of the first move of a price, in loss per minute; later moves shrink as in AdaGrad (Duchi et al. 2011).
     """
     n_moderators, n_bins = start_price.shape
-    room = capacity(day, n_bins, bin_minutes)
+    room = n_days * capacity(day, n_bins, bin_minutes)
     price = start_price.copy()
     best_price, mean_price = price.copy(), np.zeros_like(price)
     squares = np.full(price.shape, 1e-12)
@@ -151,7 +158,7 @@ def ascend(
             mean_price += price
         for moderator in range(n_moderators):
             for b in range(n_bins):
-                slope = (used[moderator, b] - room[moderator, b]) / bin_minutes
+                slope = (used[moderator, b] - room[moderator, b]) / (bin_minutes * n_days)
                 squares[moderator, b] += slope * slope
                 move = step * slope / math.sqrt(squares[moderator, b])
                 price[moderator, b] = max(0.0, price[moderator, b] + move)

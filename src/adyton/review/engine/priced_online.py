@@ -25,7 +25,7 @@ from adyton.review.tables import IntArray
 
 @njit(cache=True)
 def run_priced_online(
-    day: DayArrays, rank: IntArray, replan: int, unserved_value: float, max_queue: int, memory: float
+    day: DayArrays, rank: IntArray, replan: int, unserved_value: float, max_queue: int, overtaking: float, memory: float
 ) -> Schedule:
     """The schedule of one day.
 
@@ -67,11 +67,14 @@ def run_priced_online(
                     minute,
                     open_ads[position],
                     unserved_value,
+                    overtaking,
                 )
         else:
             n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
             for ad in range(first_new, end_ad):
-                insert(day, cumulated, price, day.horizon, starts, queue, length, minute, ad, unserved_value)
+                insert(
+                    day, cumulated, price, day.horizon, starts, queue, length, minute, ad, unserved_value, overtaking
+                )
         next_ad = end_ad
         begin_heads(day, schedule, free_at, starts, queue, length, minute)
     return schedule

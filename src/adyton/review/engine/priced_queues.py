@@ -1,7 +1,8 @@
 """Priced virtual queues: every open ad waits in the plan of the moderator where it costs least.
 
 Marginal cost of ad i in the queue of j = cost of wrong verdicts + wait behind what is ahead + delay that i causes to
-the ads behind + price of j's time. Queues are in order of value per minute, the order that minimises weighted waiting
+the ads behind + price of j's time. More valuable ads will still come and go ahead, so a planned minute of wait counts
+as 1 + `overtaking` minutes. Queues are in order of value per minute, the order that minimises weighted waiting
 on one moderator (Smith 1956). Only the ad at the head of an idle moderator's queue is committed; all others stay free
 to move, and are planned anew every `replan` minutes (spec/review §2.3, "priced queues").
 """
@@ -34,6 +35,7 @@ def run_priced_queues(
     replan: int,
     unserved_value: float,
     max_queue: int,
+    overtaking: float,
 ) -> Schedule:
     """The schedule of one day.
 
@@ -41,6 +43,7 @@ def run_priced_queues(
     ads are inserted.
     unserved_value: share of the value that is lost when an ad is not reviewed, on top of its wait (1: A2, 0: A1).
     max_queue: longest virtual queue; an ad that finds all full waits outside.
+    overtaking: minutes that ads still to come are thought to add to each minute of planned wait, >= 0.
     """
     n_ads, n_moderators = len(day.arrival), len(day.shift_start)
     schedule = empty_schedule(n_ads)
@@ -70,11 +73,14 @@ def run_priced_queues(
                     minute,
                     open_ads[position],
                     unserved_value,
+                    overtaking,
                 )
         else:
             n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
             for ad in range(next_ad, end_ad):
-                insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value)
+                insert(
+                    day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value, overtaking
+                )
         next_ad = end_ad
         begin_heads(day, schedule, free_at, starts, queue, length, minute)
     return schedule
@@ -109,12 +115,13 @@ def begin_heads(day, schedule, free_at, starts, queue, length, minute):  # type:
 
 
 @njit(cache=True)
-def insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value):  # type: ignore[no-untyped-def]
+def insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value, overtaking):  # type: ignore[no-untyped-def]
     """Put the ad into the queue where it costs least; leave it out when not being reviewed is cheaper."""
     market, value = day.market[ad], day.value[ad]
     rate = value * day.wait_cost
     best = rate * (day.horizon - minute) + unserved_value * value
     best_moderator, best_position = -1, 0
+    waiting = rate * (1 + overtaking)
     for slot in range(day.first[market], day.first[market + 1]):
         moderator = day.members[slot]
         if length[moderator] == queue.shape[1]:
@@ -127,7 +134,7 @@ def insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad
         if start + minutes > day.shift_end[moderator]:
             continue
         fixed += rate * minutes
-        if fixed + rate * (start - minute) >= best:
+        if fixed + waiting * (start - minute) >= best:
             continue
         position = 0
         while position < length[moderator]:
@@ -141,7 +148,7 @@ def insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad
         end = start + minutes
         if end > day.shift_end[moderator]:
             continue
-        cost = fixed + rate * (start - minute)
+        cost = fixed + waiting * (start - minute)
         cost += price_until(cumulated, price, moderator, end, bin_minutes)
         cost -= price_until(cumulated, price, moderator, start, bin_minutes)
         if cost >= best:
