@@ -14,11 +14,8 @@ from adyton.review.comparison.plan import PROFILE_MINUTES, Row
 from adyton.review.comparison.summary import Line
 
 
-def write_figures(rows: Sequence[Row], lines: Sequence[Line], folder: Path) -> tuple[Path, ...]:
-    """The files written, as PNG; loss by volume only when there are two volumes.
-
-    Raises UnavailableError when the folder cannot be written.
-    """
+def draw_figures(rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, Figure]:
+    """Figures by name; loss by volume only when there are two volumes."""
     figures = {
         "loss_by_allocator": _loss_by_allocator(lines),
         "queue_over_the_day": _over_the_day(rows, "queue", "ads waiting or under review"),
@@ -26,10 +23,15 @@ def write_figures(rows: Sequence[Row], lines: Sequence[Line], folder: Path) -> t
     }
     if len({line.volume for line in lines}) > 1:
         figures["loss_by_volume"] = _loss_by_volume(lines)
+    return figures
+
+
+def write_figures(rows: Sequence[Row], lines: Sequence[Line], folder: Path) -> tuple[Path, ...]:
+    """The files written, as PNG. Raises UnavailableError when the folder cannot be written."""
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, figure in figures.items():
+        for name, figure in draw_figures(rows, lines).items():
             path = folder / f"{name}.png"
             figure.savefig(path)
             written.append(path)
