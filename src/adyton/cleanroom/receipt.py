@@ -220,7 +220,7 @@ def _job(job: JobSpec, inputs: list[dict[str, Json]], contract: Contract) -> tup
 
 
 def _spending(entries: list[dict[str, Json]], job: JobSpec, contract: Contract) -> tuple[str, bool, str]:
-    budgets, total = contract.budgets(), ZERO_LOSS
+    budgets, most = contract.budgets(), ZERO_LOSS.epsilon
     spent: dict[tuple[Account, str], PrivacyLoss] = {}
     for entry in entries:
         account = Account(str(entry["owner"]), str(entry["population"]))
@@ -233,8 +233,8 @@ def _spending(entries: list[dict[str, Json]], job: JobSpec, contract: Contract) 
         used = sum((loss for (whose, _), loss in spent.items() if whose == account), ZERO_LOSS)
         if account not in budgets or not used.fits_in(budgets[account]):
             return "ledger", False, f"{account.owner} has no budget for that"
-        total = total + used
-    return "ledger", True, f"epsilon {float(total.epsilon):g} over {len(entries)} entries, within each owner's budget"
+        most = max(most, used.epsilon)
+    return "ledger", True, f"epsilon {float(most):g} per user, {len(entries)} entries, within each owner's budget"
 
 
 def _gate(checks: list[dict[str, Json]], job: JobSpec) -> tuple[str, bool, str]:

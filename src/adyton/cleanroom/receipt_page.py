@@ -27,7 +27,9 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 2rem }
 caption { text-align: left; font-weight: 600; padding: .25rem 0 }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ccc; vertical-align: top;
-  overflow-wrap: anywhere }
+  overflow-wrap: break-word }
+th { white-space: nowrap }
+td code { overflow-wrap: anywhere }
 .banner { border: 2px solid; padding: .6rem 1rem; margin: 1rem 0; font-weight: 600 }
 .good { color: #0a5c2b } .bad { color: #a3001b }
 code { font-size: .85em }
@@ -47,7 +49,8 @@ code { font-size: .85em }
 <table><caption>{{ table.caption }}</caption>
 <thead><tr>{% for name in table.columns %}<th scope="col">{{ name }}</th>{% endfor %}</tr></thead>
 <tbody>{% for row in table.rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% else %}
+<tr>{% for cell in row %}<td>{% if cell | length == 64 %}<code>{{ cell }}</code>{% else %}{{ cell }}{% endif %}</td>
+{%- endfor %}</tr>{% else %}
 <tr><td colspan="{{ table.columns | length }}">none</td></tr>{% endfor %}
 </tbody></table>
 {% endfor %}

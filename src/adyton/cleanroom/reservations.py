@@ -9,7 +9,7 @@ from adyton.cleanroom.contract import Contract, DatasetTerms, Output, Template
 from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.ledger_store import LedgerStore
 from adyton.kernel.canonical import Json
-from adyton.kernel.ledger import ZERO_LOSS, Account, PrivacyLoss
+from adyton.kernel.ledger import ZERO_LOSS, Account, PrivacyLoss, Reservation, ReservationState
 
 
 @dataclass(frozen=True)
@@ -87,18 +87,29 @@ class Reservations:
 def reserve(ledger: LedgerStore, contract: Contract, job: JobSpec, terms: Sequence[DatasetTerms]) -> Reservations:
     """Hold the job's losses with every owner whose users are in the join; all or nothing.
 
-    Raises OverBudgetError, LedgerStateError if this job id was used before.
+    A job that died, or was refused before noise was drawn, gave back what it held and may run again under its id.
+    Raises OverBudgetError, LedgerStateError if a job with this id has spent something.
     """
     accounts = sorted({one.account() for one in terms}, key=lambda account: (account.owner, account.population))
-    budgets = contract.budgets()
+    budgets, earlier = contract.budgets(), ledger.ledger({}).reservations
     held = Reservations(planned_spending(job), accounts, _ledger=ledger)
     try:
         for one in held.spending:
             for account in accounts:
-                reservation_id = f"{job.job_id}/{one.purpose}/{account.owner}/{account.population}"
+                first = f"{job.job_id}/{one.purpose}/{account.owner}/{account.population}"
+                reservation_id = _not_given_back(first, earlier)
                 ledger.reserve(reservation_id, account, one.purpose, one.loss, budgets[account])
                 held._open.append(reservation_id)
     except BaseException:
         held.abandon()
         raise
     return held
+
+
+def _not_given_back(first: str, earlier: Mapping[str, Reservation]) -> str:
+    """`first`, or `first/2` and so on where what was held under the names before was given back."""
+    name, attempt = first, 1
+    while name in earlier and earlier[name].state is ReservationState.CANCELLED:
+        attempt += 1
+        name = f"{first}/{attempt}"
+    return name

@@ -118,7 +118,9 @@ class Ledger:
         Raises OverBudgetError if it does not fit, LedgerStateError if the id was used before.
         """
         if reservation_id in self.reservations:
-            raise LedgerStateError("this reservation id was used before", where=reservation_id)
+            raise LedgerStateError(
+                "this reservation id was used before", where=reservation_id, hint="give the job another id"
+            )
         budget = self._budget(account)
         if not (self.spent(account) + loss).fits_in(budget):
             left = self.left(account)

@@ -42,7 +42,7 @@ from adyton.cleanroom.signed_contract import save_contract
 from adyton.cleanroom.table_columns import arrow_schema
 from adyton.kernel.clock import SystemClock
 from adyton.kernel.errors import BadInputError
-from adyton.kernel.ledger import Account, OverBudgetError, PrivacyLoss
+from adyton.kernel.ledger import Account, LedgerStateError, OverBudgetError, PrivacyLoss
 from adyton.learning.metrics import auc
 
 ALL = (Template.JOIN_STATISTICS, Template.TRAIN, Template.SCORE, Template.SYNTHESIZE)
@@ -202,9 +202,11 @@ def test_a_killed_enclave_leaks_nothing_and_the_job_runs_again(
         room.run(job, progress=kill_when_there)
     assert not any(path.name.startswith("out-") for path in room.folder.iterdir())
     assert nothing_in_the_clear(room.folder)
-    again = room.run(replace(job, job_id="again"))  # type: ignore[arg-type]
+    again = room.run(job)
 
     assert again.receipt_path.exists()
+    with pytest.raises(LedgerStateError, match="used before"):
+        room.run(job, out_dir=room.folder / "out-twice")
     account = Account("publisher", "users")
     store = LedgerStore(room.folder / "ledger" / "ledger.sqlite", FileCounter(room.folder / "counter" / "counter.json"))
     assert store.ledger({account: PrivacyLoss.of(2, "1e-5")}).spent(account) == PrivacyLoss.of(1, "1e-6")
