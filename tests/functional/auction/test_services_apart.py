@@ -18,6 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx import TensorProto, helper
 
 from adyton.auction.config import parse_config
+from adyton.auction.errors import ConfigError
 from adyton.auction.kv_messages import lookup_request
 from adyton.auction.services.clients import RemoteKeyValue
 from adyton.auction.services.key_material import KeyMaterial
@@ -215,6 +216,44 @@ def test_key_value_service_answers_in_all_its_forms(tmp_path: Path, parts: Modul
                     break
                 await asyncio.sleep(0.1)
             assert answer == {"singlePartition": {"stringOutput": "1"}}
+
+    asyncio.run(scenario())
+
+
+def test_a_bucket_of_models_that_is_no_folder_is_refused_with_the_way_through() -> None:
+    async def scenario() -> None:
+        config = parse_config({"name": "models", "test_mode": True, "inference": {"models": "s3://bucket"}})
+        with pytest.raises(ConfigError, match="models come from a folder"):
+            async with PartyProcess(config):
+                pass
+
+    asyncio.run(scenario())
+
+
+def test_a_batch_of_predictions_is_answered_in_order(tmp_path: Path) -> None:
+    def prediction(number: str, path: str = "double/1/") -> inference_pb2.PredictRequest:
+        tensor = {"tensor_name": "x", "data_type": "FLOAT", "tensor_shape": [1, 1], "tensor_content": [number]}
+        document = {"request": [{"model_path": path, "tensors": [tensor]}]}
+        return inference_pb2.PredictRequest(input=json.dumps(document).encode())
+
+    async def scenario() -> None:
+        config = parse_config(
+            {"name": "models", "test_mode": True, "inference": {"models": str(write_bucket(tmp_path))}}
+        )
+        async with PartyProcess(config) as process, grpc.aio.insecure_channel(process.addresses.grpc) as channel:
+            stub = inference_pb2_grpc.InferenceServiceStub(channel)
+            batch = inference_pb2.PredictBatchRequest(
+                predict_requests=[prediction("1"), prediction("2", "none/"), prediction("3")]
+            )
+            reply = await stub.PredictBatch(batch, timeout=30)
+            answers = [json.loads(one.output)["response"][0] for one in reply.predict_responses]
+            assert [answers[i]["tensors"][0]["tensor_content"] for i in (0, 2)] == [[2.0], [6.0]]
+            assert answers[1]["error"]["error_type"] == "MODEL_NOT_FOUND"
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await stub.PredictBatch(
+                    inference_pb2.PredictBatchRequest(predict_requests=[inference_pb2.PredictRequest(proto_input=b"x")])
+                )
+            assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
     asyncio.run(scenario())
 

@@ -13,10 +13,11 @@ import grpc
 import orjson
 
 from adyton.auction.config import InferenceConfig
-from adyton.auction.errors import DownstreamError
+from adyton.auction.errors import ConfigError, DownstreamError
 from adyton.auction.inference.client import InferenceClient
 from adyton.auction.inference.errors import ModelExistsError, ModelNotFoundError
 from adyton.auction.inference.model_list import FolderBucket, ModelListFollower
+from adyton.auction.services.buckets import is_remote
 from adyton.auction.services.clients import open_channel
 from adyton.auction.services.status import status_name
 from adyton.kernel.clock import Clock
@@ -135,7 +136,7 @@ async def open_inference(
     """The side that the configuration asks for, until the block ends.
 
     With both a section and an address the models of this process are served to others and scripts use the address.
-    Raises ModelListError if there is a models folder whose list cannot be used.
+    Raises ModelListError if there is a models folder whose list cannot be used, ConfigError for a remote bucket.
     """
     async with AsyncExitStack() as stack:
         servicer: InferenceServicer | None = None
@@ -145,6 +146,12 @@ async def open_inference(
                 InferenceClient(timeout_s=config.timeout_ms / 1000, python=config.python, memory_mb=config.memory_mb)
             )
             if config.models is not None:
+                if is_remote(config.models):
+                    raise ConfigError(
+                        "models come from a folder",
+                        where="inference.models",
+                        hint="mount the bucket and name its folder",
+                    )
                 follower = ModelListFollower(client, FolderBucket(Path(config.models), config.model_list), clock)
                 await follower.sync()
                 task = asyncio.create_task(follower.run(config.fetch_period_ms))
