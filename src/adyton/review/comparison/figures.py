@@ -13,6 +13,8 @@ from adyton.kernel.errors import UnavailableError
 from adyton.review.comparison.plan import PROFILE_MINUTES, Row
 from adyton.review.comparison.summary import Line
 
+_COLUMNS = 3
+
 
 def draw_figures(rows: Sequence[Row], lines: Sequence[Line]) -> dict[str, Figure]:
     """Figures by name; loss by volume only when there are two volumes."""
@@ -45,8 +47,11 @@ def _scenarios(items: Sequence[Row] | Sequence[Line]) -> list[tuple[str, float]]
 
 
 def _panels(n_panels: int, height: float) -> tuple[Figure, list[Axes]]:
-    figure = Figure(figsize=(5.2 * n_panels, height), layout="constrained")
-    return figure, [figure.add_subplot(1, n_panels, k + 1) for k in range(n_panels)]
+    """Panels in rows of three; a single one is wider, since its legend needs room."""
+    n_columns = min(n_panels, _COLUMNS)
+    n_rows = -(-n_panels // n_columns)
+    figure = Figure(figsize=(5.2 * n_columns if n_panels > 1 else 7.5, height * n_rows), layout="constrained")
+    return figure, [figure.add_subplot(n_rows, n_columns, k + 1) for k in range(n_panels)]
 
 
 def _loss_by_allocator(lines: Sequence[Line]) -> Figure:
@@ -58,9 +63,10 @@ def _loss_by_allocator(lines: Sequence[Line]) -> Figure:
         widths = np.nan_to_num([line.measures["a2"].half_width for line in here])
         panel.barh([line.allocator for line in here], means, xerr=widths, color="0.75", ecolor="0.2", capsize=2)
         panel.axvline(here[0].bound_a2, color="tab:red", label="lower bound")
+        panel.set_xlim(left=0)
         panel.set_xlabel("loss A2, revenue units, with 95 % interval")
         panel.set_title(f"{scenario[0]}, volume {scenario[1]:g}")
-        panel.legend(loc="lower right")
+        panel.legend(loc="upper right")
     return figure
 
 
@@ -75,8 +81,10 @@ def _over_the_day(rows: Sequence[Row], profile: str, label: str) -> Figure:
             panel.plot(hours, mean, label=name, linestyle=("-", "--", ":")[number // 10 % 3])
         panel.set_xlabel("hour of the day")
         panel.set_ylabel(label)
+        panel.set_xticks(range(0, int(hours[-1]) + 2, 4))
+        panel.set_ylim(bottom=0)
         panel.set_title(f"{pattern}, volume {volume:g}")
-    panels[-1].legend(fontsize="x-small")
+    panels[0].legend(fontsize="x-small")
     return figure
 
 
@@ -98,8 +106,9 @@ def _loss_by_volume(lines: Sequence[Line]) -> Figure:
         bounds = {line.volume: line.bound_a2 for line in here}
         panel.plot(list(bounds), list(bounds.values()), color="black", linewidth=2, label="lower bound")
         panel.set_xlabel("volume")
+        panel.set_xticks(list(bounds))
         panel.set_ylabel("loss A2, revenue units")
-        panel.set_yscale("log")
+        panel.set_ylim(bottom=0)
         panel.set_title(pattern)
-    panels[-1].legend(fontsize="x-small")
+    panels[0].legend(fontsize="x-small", loc="upper left")
     return figure
