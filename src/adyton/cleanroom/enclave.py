@@ -16,43 +16,30 @@ its reservations back. A refusal by the gate is settled as spent: it was compute
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 
-import pyarrow as pa
-
+from adyton.cleanroom.appended import STATE_ID, dataset_of
 from adyton.cleanroom.broker import KeyGrant
-from adyton.cleanroom.contract import Contract, DatasetTerms
-from adyton.cleanroom.errors import SealBrokenError
+from adyton.cleanroom.contract import Contract
 from adyton.cleanroom.gate import GateLimits, require_all
 from adyton.cleanroom.hardening import Measure
 from adyton.cleanroom.job import JobSpec, Progress
-from adyton.cleanroom.join import PartyTable
 from adyton.cleanroom.joined_view import short_name
 from adyton.cleanroom.key_exchange import EnclaveKeys, EvidenceMaker, fetch_key
 from adyton.cleanroom.ledger_store import LedgerStore
+from adyton.cleanroom.measurement import code_measurement
+from adyton.cleanroom.opened_inputs import ChosenTable, OpenedTable, SealedInput, choose_tables
 from adyton.cleanroom.receipt import Receipt
 from adyton.cleanroom.receipt_writer import RunFacts, SealedOutput, write_receipt
 from adyton.cleanroom.reservations import reserve
 from adyton.cleanroom.sealed_box import seal_box
-from adyton.cleanroom.sealed_table import Manifest, load_manifest, open_table
-from adyton.cleanroom.secret_bytes import SecretBytes
+from adyton.cleanroom.sealed_table import open_table
 from adyton.cleanroom.signed_contract import SignedContract
-from adyton.cleanroom.table_columns import table_schema
+from adyton.cleanroom.state_store import StateOrigin, StateStore
 from adyton.cleanroom.workload import MadeOutput, Workload, needed_columns
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.clock import Clock
-from adyton.kernel.ids import DatasetId
-
-
-@dataclass(frozen=True)
-class SealedInput:
-    """Where a sealed table and its manifest lie."""
-
-    sealed: Path
-    manifest: Path
 
 
 @dataclass(frozen=True)
@@ -67,7 +54,8 @@ class EnclaveResult:
 class Enclave:
     """Everything a job needs from outside.
 
-    inputs: by dataset id.   brokers: address by owner's name.   random: of keys.   noise: of privacy noise.
+    inputs: by dataset id, appended versions by `DATASET@vN`.   brokers: address by owner's name.
+    random: of keys.   noise: of privacy noise.
     """
 
     signed: SignedContract
@@ -87,88 +75,93 @@ class Enclave:
         contract, started_at_ms = self.signed.contract, self.clock.now_ms()
         self.signed.require_active(started_at_ms)
         job.check_against(contract)
-        with self.ledger.job_lock(str(job.job_id)):
+        with self.ledger.job_lock(str(job.job_id)), ExitStack() as secrets:
             keys = EnclaveKeys(self.random)
-            terms = [contract.dataset(d) for d in (job.base, *job.partners)]
             progress(0.02, "asking brokers for keys")
-            tables, grants = self._open(terms, keys, needed_columns(contract, job))
-            held = reserve(self.ledger, contract, job, terms)
+            grants: list[KeyGrant] = []
+            states = self._states(job, keys, secrets, grants) if job.incremental else None
+            past = states.newest() if states is not None else None
+            dataset_ids = (job.base, *job.partners)
+            chosen = choose_tables(contract, dataset_ids, self.inputs, past.versions if past else {})
+            tables = self._open(job, chosen, keys, grants, past.versions if past else {})
+            keys.forget_receiving()
+            held = reserve(self.ledger, contract, job, [contract.dataset(d) for d in dataset_ids])
             try:
-                work = Workload(contract, job, tables, held, self.random, self.noise, self.limits, self.threads)
-                made, checks = work.run(progress)
-                require_all(checks)
+                work = Workload(contract, job, tables, held, self.random, self.noise, self.limits, self.threads, past)
+                result = work.run(progress)
+                require_all(result.checks)
             except BaseException:
                 held.abandon()
                 raise
             held.settle()
+            kept = None
+            if states is not None:
+                assert result.state is not None, "an incremental run leaves a state"
+                progress(0.93, "sealing what the next run needs")
+                kept = states.keep(result.state, self.random)
             progress(0.95, "sealing outputs")
-            outputs = self._seal(made, contract, job, keys)
+            outputs = self._seal(result.made, contract, job, keys)
             facts = RunFacts(
                 contract=contract,
                 job=job,
-                terms=terms,
+                terms=[one.terms for one in chosen],
                 grants=grants,
                 hardening=self.hardening,
                 spent=held.as_json(self.noise.is_secure),
                 ledger_head=self.ledger.head(),
-                checks=checks,
+                checks=result.checks,
                 outputs=outputs,
                 started_at_ms=started_at_ms,
                 finished_at_ms=self.clock.now_ms(),
+                appended={one.terms.dataset_id: one.manifest for one in chosen if one.is_appended},
+                state=kept,
             )
             receipt = write_receipt(facts, keys, self.maker)
         progress(1.0, "done")
         return EnclaveResult(receipt, outputs)
 
+    def _states(self, job: JobSpec, keys: EnclaveKeys, secrets: ExitStack, grants: list[KeyGrant]) -> StateStore:
+        """What earlier runs of the same shape left, under the key that every owner gives a share of."""
+        contract = self.signed.contract
+        used = [contract.dataset(d) for d in (job.base, *job.partners)]
+        shares = []
+        for owner in sorted({one.owner for one in used}):
+            asked = replace(next(one for one in used if one.owner == owner), dataset_id=STATE_ID)
+            share, grant = fetch_key(asked, contract, self.brokers, keys, self.maker, self.clock)
+            secrets.enter_context(share)
+            shares.append(share)
+            grants.append(grant)
+        lineage = job.lineage(contract.hash)
+        secrets.enter_context(self.ledger.job_lock(f"state-{lineage}"))
+        origin = StateOrigin(contract.hash, code_measurement().hex(), lineage)
+        return StateStore(self.ledger.folder, self.ledger, origin, shares)
+
     def _open(
-        self, terms: Sequence[DatasetTerms], keys: EnclaveKeys, needed: Mapping[DatasetId, tuple[str, ...]] | None
-    ) -> tuple[list[PartyTable], list[KeyGrant]]:
-        opened: list[tuple[Path, Manifest, SecretBytes]] = []
-        grants: list[KeyGrant] = []
-
-        def read(index: int) -> PartyTable:
-            sealed, manifest, dek = opened[index]
-            one = terms[index]
-            table = open_table(sealed, manifest, dek.data).read(needed[one.dataset_id] if needed else None)
-            if needed is not None:
-                # Ids are only hashed and scanned from here on: as codes, each distinct one is there once.
-                place = table.column_names.index(one.join_column)
-                ids = table.column(place).cast(pa.string()).dictionary_encode()
-                table = table.set_column(place, one.join_column, ids)
-            return PartyTable(one.dataset_id, short_name(one, terms), table, table_schema(one.columns))
-
-        # Keys are wiped when the tables are read, and when one of the brokers refuses.
-        with ExitStack() as secrets:
-            for one in terms:
-                files = self._checked_files(one)
-                manifest = load_manifest(files.manifest)
-                dek, grant = fetch_key(one, self.signed.contract, self.brokers, keys, self.maker, self.clock)
-                secrets.enter_context(dek)
-                opened.append((files.sealed, manifest, dek))
+        self,
+        job: JobSpec,
+        chosen: Sequence[ChosenTable],
+        keys: EnclaveKeys,
+        grants: list[KeyGrant],
+        since: Mapping[str, int],
+    ) -> list[OpenedTable]:
+        """Every dataset of the job with its chosen versions opened; adds the grants of their keys to `grants`."""
+        contract = self.signed.contract
+        needed = needed_columns(contract, job)
+        terms = [contract.dataset(d) for d in (job.base, *job.partners)]
+        tables = []
+        for one in terms:
+            mine = [choice for choice in chosen if dataset_of(choice.terms.dataset_id) == one.dataset_id]
+            files = []
+            for choice in mine:
+                dek, grant = fetch_key(choice.terms, contract, self.brokers, keys, self.maker, self.clock)
                 grants.append(grant)
-            keys.forget_receiving()
-            # Decoding a column of ids is one thread's work, so tables are decoded side by side.
-            with ThreadPoolExecutor(self.threads) as pool:
-                return list(pool.map(read, range(len(terms)))), grants
-
-    def _checked_files(self, terms: DatasetTerms) -> SealedInput:
-        """The files of a dataset whose manifest says what the contract says. Raises SealBrokenError."""
-        where = str(terms.dataset_id)
-        if where not in self.inputs:
-            raise SealBrokenError("no sealed file was given for this dataset", where=where)
-        files = self.inputs[where]
-        manifest = load_manifest(files.manifest)
-        manifest.check_signature(self.signed.contract.party(terms.owner))
-        if manifest.ciphertext_sha256 != terms.ciphertext_sha256:
-            raise SealBrokenError(
-                "the table is not the one that the contract names",
-                where=where,
-                hint="was it sealed again after signing? sign a new contract over the new table",
-            )
-        stated = (manifest.dataset_id, manifest.version, manifest.columns, manifest.rows)
-        if stated != (terms.dataset_id, terms.version, terms.columns, terms.rows):
-            raise SealBrokenError("the manifest describes another table than the contract", where=where)
-        return files
+                # The key is wiped as soon as the file is open; what opens pages of it is Arrow's, and zeroed with it.
+                with dek:
+                    files.append(open_table(choice.sealed, choice.manifest, dek.data))
+            newest = mine[-1].terms.version if mine else since[one.dataset_id]
+            name = short_name(one, terms)
+            tables.append(OpenedTable(one.dataset_id, name, one, needed[one.dataset_id], files, newest))
+        return tables
 
     def _seal(
         self, made: Sequence[MadeOutput], contract: Contract, job: JobSpec, keys: EnclaveKeys

@@ -67,11 +67,12 @@ def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict
     # Imported here: numpy and DuckDB start threads, and namespaces can only be left by a single thread.
     from adyton.cleanroom.attestation.tpm_counter import TpmCounter
     from adyton.cleanroom.attestation.tpm_wire import TpmWire
-    from adyton.cleanroom.enclave import Enclave, SealedInput
+    from adyton.cleanroom.enclave import Enclave
     from adyton.cleanroom.job import JobSpec
     from adyton.cleanroom.key_exchange import DevelopmentEvidence, EvidenceMaker, SoftwareTpmEvidence
     from adyton.cleanroom.ledger_store import FileCounter, LedgerStore, MonotonicCounter
     from adyton.cleanroom.measurement import code_measurement
+    from adyton.cleanroom.opened_inputs import SealedInput
     from adyton.cleanroom.signed_contract import load_contract
     from adyton.cleanroom.tpm_guard import TpmGuardedCounter
     from adyton.cleanroom.workload import ROW_LEVEL

@@ -14,9 +14,9 @@ from adyton.cleanroom.contract import Contract, Template
 from adyton.cleanroom.engine import DEFAULT_MEMORY_MB, EngineKind
 from adyton.cleanroom.errors import TemplateRefusedError
 from adyton.cleanroom.joined_view import JoinedView, joined_view
-from adyton.kernel.canonical import Json
+from adyton.kernel.canonical import Json, canonical_hash
 from adyton.kernel.errors import BadInputError
-from adyton.kernel.ids import DatasetId, JobId
+from adyton.kernel.ids import ContractHash, DatasetId, JobId
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.ctr.features import Counter, Statistic
 from adyton.learning.schema import Role
@@ -135,6 +135,14 @@ class JobSpec:
                 raise BadInputError("every SUM and AVG has bounds under its column's name", where=request.name)
             checked.append(query)
         return tuple(checked)
+
+    def lineage(self, contract_hash: ContractHash) -> str:
+        """32 hex digits that jobs share which may continue from one another: what a state holds depends on these."""
+        shape = self.as_json()
+        facts: dict[str, Json] = {name: shape[name] for name in ("base", "partners", "counters", "lateness_ms")}
+        row_level = {Template.TRAIN, Template.SCORE, Template.SYNTHESIZE} & self.templates
+        facts |= {"rows": bool(row_level), "queries": bool(self.queries), "contract": str(contract_hash)}
+        return canonical_hash(facts)[:32]
 
     def as_json(self) -> dict[str, Json]:
         synthesize: Json = None

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,16 @@ from adyton.learning.ctr.features import Counter, Statistic
 from adyton.learning.schema import Column, Kind, Role, TableSchema
 
 ROW = "row"
+_KEPT_KEY = "adyton_user_key"
+
+
+class HasSchema(Protocol):
+    """A party's table, opened or not."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def schema(self) -> TableSchema: ...
 
 
 @dataclass(frozen=True)
@@ -152,8 +162,19 @@ def mask_rare(joined: JoinedTable, k: int) -> JoinedTable:
     return replace(joined, table=table)
 
 
+def rows_to_keep(joined: JoinedTable) -> pa.Table:
+    """Rows, features and user keys in one table, for the next incremental run."""
+    return joined.table.append_column(_KEPT_KEY, joined.user_key)
+
+
+def with_earlier_rows(joined: JoinedTable, earlier: pa.Table) -> JoinedTable:
+    """The rows of earlier runs (`rows_to_keep`) before those of this one."""
+    whole = pa.concat_tables([earlier, rows_to_keep(joined).cast(earlier.schema)])
+    return replace(joined, table=whole.drop_columns([_KEPT_KEY]), user_key=whole[_KEPT_KEY])
+
+
 def party_counters(
-    party: PartyTable, prefix: str, counters: Mapping[str, Sequence[Counter]] | None
+    party: HasSchema, prefix: str, counters: Mapping[str, Sequence[Counter]] | None
 ) -> tuple[Counter, ...]:
     """What is counted over a party's events: what the job declares, or the standard."""
     return tuple((counters or {}).get(party.name) or standard_counters(party, prefix))
@@ -183,7 +204,7 @@ def keyed_events(party: PartyTable, key: bytes) -> pa.Table:
     return pa.table(columns)
 
 
-def standard_counters(party: PartyTable, prefix: str) -> tuple[Counter, ...]:
+def standard_counters(party: HasSchema, prefix: str) -> tuple[Counter, ...]:
     """What is counted where a job declares nothing: impressions, and the mean of the label and of each outcome."""
     schema = party.schema
     outcomes = [c.name for c in schema.with_role(Role.OUTCOME) if c.kind in (Kind.BINARY, Kind.NUMBER)]
@@ -214,16 +235,3 @@ def _numbered(events: pa.Table) -> pa.Table:
 
 def _set(table: pa.Table, name: str, values: pa.ChunkedArray) -> pa.Table:
     return table.set_column(table.column_names.index(name), name, values)
-
-
-def count_users(user_keys: Sequence[pa.ChunkedArray]) -> JoinCounts:
-    """The size of the join, from the join keys of the base's rows and of each partner's."""
-    mine, *each = (np.unique(keys.to_numpy()) for keys in user_keys)
-    theirs = np.unique(np.concatenate(each)) if each else np.zeros(0, np.int64)
-    return JoinCounts(
-        rows_base=len(user_keys[0]),
-        rows_partners=sum(len(keys) for keys in user_keys[1:]),
-        users_base=len(mine),
-        users_partners=len(theirs),
-        users_joined=len(np.intersect1d(mine, theirs, assume_unique=True)),
-    )

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from adyton.cleanroom.errors import StateRefusedError
 from adyton.cleanroom.features import TIME, WEIGHT
@@ -159,10 +160,9 @@ def past_of(
     )
 
 
-def users_with(before: pa.Array | None, keys: pa.ChunkedArray) -> pa.Array:
+def users_with(before: pa.Array | None, keys: NDArray[np.int64]) -> pa.Array:
     """Every user key so far, ascending."""
-    chunks = keys.chunks if before is None else [before, *keys.chunks]
-    return pc.unique(pa.chunked_array(chunks, pa.int64())).sort()
+    return pa.array(np.unique(keys) if before is None else np.union1d(before.to_numpy(), keys))
 
 
 def check_order(times: pa.ChunkedArray, watermark_ms: int) -> None:

@@ -168,8 +168,3 @@ def _padded(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
     filled = {f.name: columns.get(f.name, pa.nulls(rows, f.type)) for f in schema}
     plain = pa.schema([pa.field(f.name, f.type) for f in schema])
     return pa.table(filled, schema=plain)
-
-
-def arrow_for_view(table: pa.Table, user_key: pa.ChunkedArray, columns: Sequence[str]) -> pa.Table:
-    """What is registered with the engine: join keys in place of ids, and the needed columns."""
-    return pa.table({USER_KEY: user_key, **{name: table[name] for name in columns}})

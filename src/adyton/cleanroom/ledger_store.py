@@ -131,6 +131,11 @@ class LedgerStore:
             raise LedgerUnavailableError("the ledger cannot be opened", where=path.name) from error
         self.ledger({})
 
+    @property
+    def folder(self) -> Path:
+        """Where the ledger lies, and states beside it."""
+        return self._path.parent
+
     def close(self) -> None:
         self._db.close()
 

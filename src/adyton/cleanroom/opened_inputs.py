@@ -28,6 +28,7 @@ from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId
 from adyton.learning.schema import TableSchema
 
+CODED = pa.dictionary(pa.int32(), pa.string())
 SLAB_ROWS = 1 << 22
 """Ids of so many rows are held as text at once."""
 
@@ -47,6 +48,10 @@ class ChosenTable:
     terms: DatasetTerms
     manifest: Manifest
     sealed: Path
+
+    @property
+    def is_appended(self) -> bool:
+        return self.terms.dataset_id != self.manifest.dataset_id
 
 
 def choose_tables(
@@ -128,7 +133,8 @@ def _appended(contract: Contract, batch: DatasetId, files: SealedInput) -> Chose
 class OpenedTable:
     """All versions of one dataset that a job joins, opened. `name`: short, part of feature names.
 
-    needed: the stored columns that the job reads.   files: may be empty, where nothing is new.
+    needed: the stored columns that the job reads.   files: may be empty, where nothing is new.   newest_version: joined
+    with these files, or before.
     """
 
     dataset_id: DatasetId
@@ -136,6 +142,7 @@ class OpenedTable:
     terms: DatasetTerms
     needed: tuple[str, ...]
     files: Sequence[OpenTable]
+    newest_version: int = 1
     _ids: pa.ChunkedArray | None = field(default=None, repr=False)
 
     @property
@@ -205,4 +212,4 @@ class OpenedTable:
 
 def _coded(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     # As codes, each distinct id is there, and hashed, once.
-    return ids.cast(pa.string()).dictionary_encode()
+    return pa.chunked_array(ids.cast(pa.string()).dictionary_encode().chunks, CODED)

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adyton.cleanroom.appended import dataset_of
 from adyton.cleanroom.attestation.binding import binding_hash
 from adyton.cleanroom.attestation.checks import Platform, Verdict
 from adyton.cleanroom.attestation.expected import Expected
@@ -22,8 +23,10 @@ from adyton.cleanroom.contract import Contract, expected_outputs
 from adyton.cleanroom.errors import ReceiptRefusedError
 from adyton.cleanroom.gate import required_checks
 from adyton.cleanroom.job import JobSpec
+from adyton.cleanroom.opened_inputs import appended_terms
 from adyton.cleanroom.party import signature_holds
 from adyton.cleanroom.reservations import planned_spending
+from adyton.cleanroom.sealed_table import Manifest
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.errors import AdytonError, BadInputError
 from adyton.kernel.ids import ContractHash
@@ -200,7 +203,15 @@ def _verify(
 def _inputs(inputs: list[dict[str, Json]], grants: list[dict[str, Json]], contract: Contract) -> tuple[str, bool, str]:
     granted = {(str(g["dataset_id"]), str(g["owner"])) for g in grants}
     for item in inputs:
-        terms = contract.dataset(str(item["dataset_id"]))
+        if isinstance(item.get("manifest"), Mapping):
+            try:
+                terms = appended_terms(contract, Manifest.from_json(item["manifest"]), str(item["dataset_id"]))
+            except AdytonError as error:
+                return "inputs", False, error.what
+            if terms.dataset_id != item["dataset_id"]:
+                return "inputs", False, f"the manifest of {item['dataset_id']} is of another version"
+        else:
+            terms = contract.dataset(str(item["dataset_id"]))
         wanted = (terms.ciphertext_sha256, terms.version, terms.rows)
         if (item["ciphertext_sha256"], item["version"], item["rows"]) != wanted:
             return "inputs", False, f"{terms.dataset_id} is not the table of the contract"
@@ -214,7 +225,10 @@ def _job(job: JobSpec, inputs: list[dict[str, Json]], contract: Contract) -> tup
         job.check_against(contract)
     except AdytonError as error:
         return "job", False, error.what
-    named, used = {str(d) for d in (job.base, *job.partners)}, {str(item["dataset_id"]) for item in inputs}
+    named, used = {str(d) for d in (job.base, *job.partners)}, {dataset_of(str(i["dataset_id"])) for i in inputs}
+    if job.incremental and str(job.base) in used:
+        # Tables of earlier runs are in their receipts.
+        named &= used
     words = ", ".join(sorted(template.value for template in job.templates))
     return "job", named == used, words if named == used else "the inputs are not the job's datasets"
 

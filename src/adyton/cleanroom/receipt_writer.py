@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from adyton.cleanroom.attestation.binding import binding_hash
 from adyton.cleanroom.attestation.expected import Expected
@@ -16,9 +16,11 @@ from adyton.cleanroom.gate import GateCheck
 from adyton.cleanroom.hardening import Measure
 from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.key_exchange import EnclaveKeys, EvidenceMaker
-from adyton.cleanroom.ledger_store import CounterValue
+from adyton.cleanroom.ledger_store import CounterValue, StateRecord
 from adyton.cleanroom.receipt import RECEIPT_FORMAT, Receipt, receipt_nonce, signed_bytes
+from adyton.cleanroom.sealed_table import Manifest
 from adyton.kernel.canonical import Json, canonical_bytes
+from adyton.kernel.ids import DatasetId
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class SealedOutput:
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What happened in one run."""
+    """What happened in one run. `terms`: of each version that was joined; `appended`: manifests of later versions."""
 
     contract: Contract
     job: JobSpec
@@ -46,6 +48,8 @@ class RunFacts:
     outputs: Sequence[SealedOutput]
     started_at_ms: int
     finished_at_ms: int
+    appended: Mapping[DatasetId, Manifest] = field(default_factory=dict)
+    state: StateRecord | None = None
 
 
 def write_receipt(facts: RunFacts, keys: EnclaveKeys, maker: EvidenceMaker) -> Receipt:
@@ -79,7 +83,7 @@ def write_receipt(facts: RunFacts, keys: EnclaveKeys, maker: EvidenceMaker) -> R
         "signing_public": keys.signing_public.hex(),
         "started_at_ms": facts.started_at_ms,
         "finished_at_ms": facts.finished_at_ms,
-        "inputs": [_input(one) for one in facts.terms],
+        "inputs": [_input(one, facts.appended.get(one.dataset_id)) for one in facts.terms],
         "grants": [_grant(grant) for grant in facts.grants],
         "hardening": [measure.as_json() for measure in facts.hardening],
         "ledger": list(facts.spent),
@@ -87,16 +91,21 @@ def write_receipt(facts: RunFacts, keys: EnclaveKeys, maker: EvidenceMaker) -> R
         "gate": [check.as_json() for check in facts.checks],
         "outputs": [_output(one) for one in facts.outputs],
     }
+    if facts.state is not None:
+        state = facts.state
+        body["state"] = {"lineage": state.lineage, "sequence": state.sequence, "sha256": state.sha256}
     return Receipt(body, keys.sign(signed_bytes(body)))
 
 
-def _input(terms: DatasetTerms) -> dict[str, Json]:
+def _input(terms: DatasetTerms, manifest: Manifest | None) -> dict[str, Json]:
+    # An appended version is not in the contract: its manifest, which its owner signed, vouches for it.
     return {
         "dataset_id": str(terms.dataset_id),
         "version": terms.version,
         "owner": str(terms.owner),
         "rows": terms.rows,
         "ciphertext_sha256": terms.ciphertext_sha256,
+        **({"manifest": manifest.as_json()} if manifest is not None else {}),
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,8 +100,10 @@ class UserLevelWork:
         """One part's groups as an expression over its rows, which replace those of the part before."""
         times = {one.dataset_id: time for one in self.tables for time in _time_of(one)}
         registered: dict[DatasetId, Any] = {}
-        for place, (one, keys) in enumerate(zip(self.tables, self.keys, strict=True)):
-            rows = one.part(keys, read[one.name], index, parts)
+        with ThreadPoolExecutor(self.threads) as pool:
+            pairs = zip(self.tables, self.keys, strict=True)
+            found = list(pool.map(lambda pair: pair[0].part(pair[1], read[pair[0].name], index, parts), pairs))
+        for place, (one, rows) in enumerate(zip(self.tables, found, strict=True)):
             if one.name in self.known:
                 rows = _with_known(rows, self.known[one.name], index, parts)
             registered[one.dataset_id] = engine.register(f"table_{place}", rows)

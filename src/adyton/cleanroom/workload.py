@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from adyton.cleanroom.aggregate import aggregates_bytes, bounded_groups, noised_result
+from adyton.cleanroom.aggregate import aggregates_bytes, noised_result
 from adyton.cleanroom.contract import Contract, Output, Template
 from adyton.cleanroom.disclosure import join_statistics
 from adyton.cleanroom.engine import open_engine_of
 from adyton.cleanroom.gate import Candidate, GateCheck, GateLimits, check_candidate, check_model, check_synthetic
 from adyton.cleanroom.job import JobSpec, Progress
-from adyton.cleanroom.join import JoinCounts, JoinedTable, PartyTable, count_users, join_tables, mask_rare
-from adyton.cleanroom.join_keys import contract_join_key, join_keys
-from adyton.cleanroom.joined_view import arrow_for_view, joined_view, view_expression
+from adyton.cleanroom.join import (
+    JoinCounts,
+    JoinedTable,
+    PartyTable,
+    join_tables,
+    mask_rare,
+    party_counters,
+    rows_to_keep,
+    with_earlier_rows,
+)
+from adyton.cleanroom.join_keys import contract_join_key
+from adyton.cleanroom.join_state import NEVER_MS, JoinState, PartyPast, check_order, past_of, users_with
+from adyton.cleanroom.joined_view import joined_view
 from adyton.cleanroom.literal_scan import LiteralScan, texts_of
+from adyton.cleanroom.opened_inputs import CODED, OpenedTable
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
 from adyton.cleanroom.reservations import Reservations
+from adyton.cleanroom.user_level import UserLevelWork
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.ids import DatasetId
+from adyton.learning.ctr.features import Counter
 from adyton.learning.schema import Role
 
 if TYPE_CHECKING:
@@ -33,18 +50,25 @@ ROW_LEVEL = frozenset((Template.TRAIN, Template.SCORE, Template.SYNTHESIZE))
 """Templates that need whole tables and features."""
 
 
-def needed_columns(contract: Contract, job: JobSpec) -> dict[DatasetId, tuple[str, ...]] | None:
-    """By dataset, the stored columns that the job reads; None if it reads all."""
+def needed_columns(contract: Contract, job: JobSpec) -> dict[DatasetId, tuple[str, ...]]:
+    """By dataset, the stored columns that the job reads."""
+    terms = [contract.dataset(d) for d in (job.base, *job.partners)]
     if job.templates & ROW_LEVEL:
-        return None
+        return {one.dataset_id: tuple(column.name for column in one.columns) for one in terms}
     view = joined_view(contract, job.base, job.partners)
     used: frozenset[str] = frozenset().union(*(query.columns for query in job.checked_queries(view)))
+    sources = view_columns(contract, job) if job.incremental else view.sources(used)
     needed = {}
-    for dataset_id, sources in view.sources(used).items():
-        terms = contract.dataset(dataset_id)
-        times = [c.name for c in terms.columns if c.column.role is Role.TIME] if sources else []
-        needed[dataset_id] = tuple(dict.fromkeys((terms.join_column, *times, *sources)))
+    for one in terms:
+        times = [c.name for c in one.columns if c.column.role is Role.TIME] if sources[one.dataset_id] else []
+        needed[one.dataset_id] = tuple(dict.fromkeys((one.join_column, *times, *sources[one.dataset_id])))
     return needed
+
+
+def view_columns(contract: Contract, job: JobSpec) -> dict[DatasetId, tuple[str, ...]]:
+    """By dataset, every stored column that a query may ever read."""
+    view = joined_view(contract, job.base, job.partners)
+    return view.sources(frozenset(view.columns))
 
 
 @dataclass(frozen=True)
@@ -56,38 +80,54 @@ class MadeOutput:
 
 
 @dataclass(frozen=True)
+class WorkResult:
+    """state: what an incremental run leaves to the next."""
+
+    made: Sequence[MadeOutput]
+    checks: Sequence[GateCheck]
+    state: JoinState | None
+
+
+@dataclass(frozen=True)
 class Workload:
-    """One job on opened tables. `tables`: the base first."""
+    """One job on opened tables.
+
+    tables: the base first, with what is new where the run is incremental.   past: what it continues from.
+    """
 
     contract: Contract
     job: JobSpec
-    tables: Sequence[PartyTable]
+    tables: Sequence[OpenedTable]
     held: Reservations
     random: RandomSource
     noise: RandomSource
     limits: GateLimits
     threads: int
+    past: JoinState | None = None
 
-    def run(self, progress: Progress) -> tuple[list[MadeOutput], list[GateCheck]]:
+    def run(self, progress: Progress) -> WorkResult:
         """The outputs and all their checks, failed ones included."""
         made: list[MadeOutput] = []
         attacks: list[GateCheck] = []
-        key = contract_join_key(self.contract.hash, self.random)
-        if self.job.templates & USER_LEVEL:
-            progress(0.1, "joining")
-            user_keys = [join_keys(one.table[one.schema.user_id.name], key) for one in self.tables]
-            if Template.JOIN_STATISTICS in self.job.templates:
-                made.append(self._statistics(count_users(user_keys)))
-            if Template.AGGREGATE in self.job.templates:
-                progress(0.2, "aggregating")
-                made.append(self._aggregate(user_keys))
+        key = self.past.join_key if self.past else contract_join_key(self.contract.hash, self.random)
+        progress(0.1, "joining")
+        work = self._user_level(key)
+        if Template.JOIN_STATISTICS in self.job.templates:
+            made.append(self._statistics(work.counts()))
+        if Template.AGGREGATE in self.job.templates:
+            progress(0.2, "aggregating")
+            made.append(self._aggregate(work))
+        new = whole = None
         if self.job.templates & ROW_LEVEL:
-            outputs, checks = self._row_level(key, progress)
+            new = self._join(key, progress)
+            whole = new if self.past is None or self.past.rows is None else with_earlier_rows(new, self.past.rows)
+            outputs, checks = self._row_level(mask_rare(whole, self.contract.binding_rule.k), progress)
             made += outputs
             attacks += checks
+        state = self._next_state(key, work, new, whole) if self.job.incremental else None
         progress(0.9, "release gate")
         texts = {one.candidate.output.value: texts_of(one.content) for one in made}
-        user_ids_found = LiteralScan(self.tables).found_in(texts)
+        user_ids_found = LiteralScan(self._id_tables(whole)).found_in(texts)
         general = [
             check
             for one in made
@@ -98,9 +138,78 @@ class Workload:
                 user_ids_found=user_ids_found[one.candidate.output.value],
             )
         ]
-        return made, general + attacks
+        return WorkResult(made, general + attacks, state)
 
-    def _row_level(self, key: bytes, progress: Progress) -> tuple[list[MadeOutput], list[GateCheck]]:
+    def _user_level(self, key: bytes) -> UserLevelWork:
+        is_needed = bool(self.job.templates & USER_LEVEL) or self.job.incremental
+        past = self.past
+        return UserLevelWork(
+            self.tables,
+            self._user_keys(key) if is_needed else [],
+            self.job.memory_mb,
+            self.threads,
+            self.job.engine,
+            known=past.known if past else {},
+            past_users=past.users if past else {},
+            past_rows=past.party_rows if past else {},
+        )
+
+    def _user_keys(self, key: bytes) -> list[NDArray[np.int64]]:
+        # Decoding a column of ids is one thread's work, so tables are decoded side by side.
+        with ThreadPoolExecutor(self.threads) as pool:
+            return list(pool.map(lambda one: one.user_keys(key), self.tables))
+
+    def _next_state(
+        self, key: bytes, work: UserLevelWork, new: JoinedTable | None, whole: JoinedTable | None
+    ) -> JoinState:
+        """What the next incremental run needs to know of everything joined so far."""
+        past = self.past
+        named = list(zip((one.name for one in self.tables), work.keys, strict=True))
+        watermark_ms = past.watermark_ms if past else NEVER_MS
+        parties: dict[str, PartyPast] = {}
+        if new is not None:
+            newest = pc.max(new.table[new.schema.time.name].cast(pa.int64())).as_py()
+            watermark_ms = max(watermark_ms, newest - self.job.lateness_ms)
+            for place, one in enumerate(self.tables):
+                counters = party_counters(one, "own" if place == 0 else one.name, self._counters())
+                summed = {
+                    side: [c.column for c in counters if c.key == column.name and c.column is not None]
+                    for side, column in (("user", one.schema.user_id), ("item", one.schema.item_id))
+                }
+                before = past.parties.get(one.name) if past else None
+                parties[one.name] = past_of(
+                    before,
+                    new.events[one.name],
+                    watermark_ms,
+                    list(dict.fromkeys(summed["user"])),
+                    list(dict.fromkeys(summed["item"])),
+                )
+        known: dict[str, pa.Table] = {}
+        if Template.AGGREGATE in self.job.templates:
+            known = work.newly_known(view_columns(self.contract, self.job))
+        return JoinState(
+            join_key=key,
+            versions={str(one.dataset_id): one.newest_version for one in self.tables},
+            users={n: users_with(past.users.get(n) if past else None, keys) for n, keys in named},
+            party_rows={n: len(keys) + (past.party_rows.get(n, 0) if past else 0) for n, keys in named},
+            watermark_ms=watermark_ms,
+            parties=parties,
+            known=known,
+            rows=rows_to_keep(whole) if whole is not None else None,
+        )
+
+    def _id_tables(self, whole: JoinedTable | None) -> list[PartyTable]:
+        """Every user id that the run has seen in the clear, for the scan."""
+        made = []
+        for place, one in enumerate(self.tables):
+            ids = pa.chunked_array([chunk for slab in one.id_slabs() for chunk in slab.chunks], CODED)
+            column = one.schema.user_id.name
+            if place == 0 and whole is not None:
+                ids = whole.table[column].cast(pa.string())
+            made.append(PartyTable(one.dataset_id, one.name, pa.table({column: ids}), one.schema))
+        return made
+
+    def _row_level(self, joined: JoinedTable, progress: Progress) -> tuple[list[MadeOutput], list[GateCheck]]:
         # Imported here: torch takes seconds to load, which a job without models need not wait for.
         import torch
 
@@ -109,7 +218,6 @@ class Workload:
         torch.set_num_threads(self.threads)
         made: list[MadeOutput] = []
         attacks: list[GateCheck] = []
-        joined = self._join(key, progress)
         split = split_by_time(joined, self.job)
         if Template.TRAIN in self.job.templates:
             models, checks = self._train(joined, split, progress)
@@ -123,16 +231,17 @@ class Workload:
         return made, attacks
 
     def _join(self, key: bytes, progress: Progress) -> JoinedTable:
+        """The new rows with their features; values are not masked yet."""
         progress(0.25, "joining and looking back")
+        base, *partners = (one.party_table() for one in self.tables)
+        past = self.past.parties if self.past else None
+        if self.past is not None:
+            check_order(base.table[base.schema.time.name].cast(pa.int64()), self.past.watermark_ms)
         with open_engine_of(self.job.engine, self.job.memory_mb, self.threads) as engine:
-            joined = join_tables(
-                engine,
-                self.tables[0],
-                self.tables[1:],
-                key=key,
-                counters={one.name: self.job.counters.get(one.dataset_id, ()) for one in self.tables},
-            )
-        return mask_rare(joined, self.contract.binding_rule.k)
+            return join_tables(engine, base, partners, key=key, counters=self._counters(), past=past)
+
+    def _counters(self) -> dict[str, tuple[Counter, ...]]:
+        return {one.name: tuple(self.job.counters.get(one.dataset_id, ())) for one in self.tables}
 
     def _statistics(self, counts: JoinCounts) -> MadeOutput:
         loss = self.job.statistics_loss
@@ -140,27 +249,15 @@ class Workload:
         content = join_statistics(counts, k=self.contract.binding_rule.k, loss=loss)
         return MadeOutput(Candidate(Output.JOIN_STATISTICS, counts.users_joined, loss), content)
 
-    def _aggregate(self, user_keys: Sequence[pa.ChunkedArray]) -> MadeOutput:
+    def _aggregate(self, work: UserLevelWork) -> MadeOutput:
         view = joined_view(self.contract, self.job.base, self.job.partners)
         k = self.contract.binding_rule.k
         # From here on data is looked at: a query that fails has been answered too.
         self.held.is_noise_drawn = True
-        results = []
-        for query, request in zip(self.job.checked_queries(view), self.job.queries, strict=True):
-            with open_engine_of(self.job.engine, self.job.memory_mb, self.threads) as engine:
-                sources = view.sources(query.columns)
-                registered: dict[DatasetId, Any] = {}
-                times: dict[DatasetId, str] = {}
-                for one, keys in zip(self.tables, user_keys, strict=True):
-                    stored = set(sources[one.dataset_id])
-                    if time := [c.name for c in one.schema.with_role(Role.TIME)]:
-                        times[one.dataset_id] = time[0]
-                        stored |= {time[0]} if stored and one is not self.tables[0] else set()
-                    table = arrow_for_view(one.table, keys, sorted(stored))
-                    registered[one.dataset_id] = engine.register(f"table_{len(registered)}", table)
-                rows = view_expression(view, registered, times, query.columns)
-                groups = engine.run(bounded_groups(rows, query, request))
-            results.append(noised_result(groups, query, request, k))
+        results = [
+            noised_result(work.groups(view, query, request), query, request, k)
+            for query, request in zip(self.job.checked_queries(view), self.job.queries, strict=True)
+        ]
         shown = [r.smallest_group for r in results if r.smallest_group is not None]
         candidate = Candidate(Output.AGGREGATE, min(shown, default=k), self.held.losses[Output.AGGREGATE])
         return MadeOutput(candidate, aggregates_bytes(results))

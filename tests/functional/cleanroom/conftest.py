@@ -22,7 +22,7 @@ from adyton.cleanroom.key_release import active_contracts, data_keys
 from adyton.cleanroom.measurement import code_measurement
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.run import RunResult, run_cleanroom
-from adyton.cleanroom.sealed_table import Manifest, manifest_path, seal_batches, sealed_path
+from adyton.cleanroom.sealed_table import Manifest, load_manifest, manifest_path, seal_batches, sealed_path
 from adyton.cleanroom.signed_contract import SignedContract, save_contract, unsigned
 from adyton.cleanroom.table_columns import arrow_schema, declare_columns
 from adyton.kernel.chance import stream
@@ -35,9 +35,9 @@ DAY_MS = 86_400_000
 UNGUARDED = frozenset(Output) - {Output.SYNTHETIC_TABLE, Output.AGGREGATE}
 
 
-def impressions(name: str, users: range, rows: int) -> pa.Table:
-    """Clicks that depend on the user's taste, which both parties see a little of."""
-    rng = stream(3, name)
+def impressions(name: str, users: range, rows: int, block: int = 0) -> pa.Table:
+    """Clicks that depend on the user's taste, which both parties see a little of. `block`: of ten days."""
+    rng = stream(3, name, *([block] if block else []))
     user = rng.choice(np.array(list(users)), size=rows)
     taste = (user * 7919 % 10) / 10
     item = rng.integers(0, 40, size=rows)
@@ -46,7 +46,7 @@ def impressions(name: str, users: range, rows: int) -> pa.Table:
         {
             "user_id": [f"person-{u:06d}" for u in user],
             "item_id": pa.array(item, pa.int64()),
-            "time_ms": np.sort(rng.integers(0, 10 * DAY_MS, size=rows)),
+            "time_ms": np.sort(rng.integers(0, 10 * DAY_MS, size=rows)) + block * 10 * DAY_MS,
             "hour": pa.array(rng.integers(0, 24, size=rows), pa.int64()),
             "segment": pa.array(user % 4, pa.int64()),
             "watched": pa.array(click & (rng.random(rows) < 0.7)),
@@ -96,6 +96,10 @@ class Room:
         }
         return JobSpec(**{**fields, **changes})  # type: ignore[arg-type]
 
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        return TABLES
+
     def users_in_both(self) -> int:
         """Counted without any of the code under test."""
         both = (set(table["user_id"].to_pylist()) for table in TABLES.values())
@@ -104,6 +108,14 @@ class Room:
     def inputs(self) -> dict[str, tuple[Path, Path]]:
         sealed = self.folder / "sealed"
         return {i: (sealed_path(sealed, i, 1), manifest_path(sealed, i, 1)) for i in self.manifests}
+
+    def append(self, name: str, table: pa.Table, version: int) -> tuple[Path, Path]:
+        """Seal a later version of a party's table; gives its file and manifest."""
+        columns, sealed = self.manifests[f"{name}-log"].columns, self.folder / "sealed"
+        batches = iter(table.cast(arrow_schema(columns)).to_batches())
+        dataset, owner = f"{name}-log", self.parties[name]
+        seal_batches(batches, sealed, columns, dataset_id=dataset, version=version, owner=owner)
+        return sealed_path(sealed, dataset, version), manifest_path(sealed, dataset, version)
 
     def run(self, job: JobSpec, **changes: object) -> RunResult:
         arguments: dict[str, object] = {
@@ -139,6 +151,13 @@ def enclaves() -> Callable[[], list[int]]:
 
 
 @pytest.fixture
+def later_impressions() -> Callable[[str, int], pa.Table]:
+    """A party's impressions of a later block of ten days."""
+    users = {"publisher": range(100, 700), "advertiser": range(500)}
+    return lambda name, block: impressions(name, users[name], 1_500, block)
+
+
+@pytest.fixture
 def make_room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Room]]:
     with ExitStack() as stack:
         yield lambda **rules: build_room(tmp_path_factory.mktemp("r"), stack, **rules)
@@ -150,7 +169,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
         yield build_room(tmp_path_factory.mktemp("r"), stack)
 
 
-def build_room(folder: Path, stack: ExitStack, *, trust: tuple[bytes, ...] = (), **rule_changes: object) -> Room:
+def build_room(
+    folder: Path, stack: ExitStack, *, trust: tuple[bytes, ...] = (), appends: bool = False, **rule_changes: object
+) -> Room:
     parties = {name: Party.create(name) for name in TABLES}
     manifests: dict[str, Manifest] = {}
     for name, table in TABLES.items():
@@ -174,7 +195,7 @@ def build_room(folder: Path, stack: ExitStack, *, trust: tuple[bytes, ...] = (),
         contract_id="test",
         parties=tuple(p.identity for p in parties.values()),
         datasets=tuple(
-            DatasetTerms(m.dataset_id, 1, m.owner, "users", m.columns, "user_id", m.rows, m.ciphertext_sha256)
+            DatasetTerms(m.dataset_id, 1, m.owner, "users", m.columns, "user_id", m.rows, m.ciphertext_sha256, appends)
             for m in manifests.values()
         ),
         rules=tuple(OwnerRule(owner=p.name, **rule) for p in parties.values()),  # type: ignore[arg-type]
@@ -190,11 +211,14 @@ def build_room(folder: Path, stack: ExitStack, *, trust: tuple[bytes, ...] = (),
     for name, party in parties.items():
         store = BrokerStore(folder / f"{name}.sqlite")
         stack.callback(store.close)
-        owned = [m for m in manifests.values() if m.owner == party.name]
+
+        def owned(owner: str = name) -> list[Manifest]:
+            return [load_manifest(path) for path in (folder / "sealed").glob(f"{owner}-log.*.manifest.json")]
+
         broker = KeyBroker(
             party.name,
             store,
-            active_contracts([signed], party.name, clock),
+            active_contracts([signed], party.name, clock, owned),
             data_keys(owned, party),
             reference=Expected(at_ms=0, trust_anchors=trust),
         )
