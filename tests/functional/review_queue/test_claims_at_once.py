@@ -26,7 +26,7 @@ from adyton.review.queue.desk import Desk, open_engine
 from adyton.review.queue.desk_views import verify_events
 from adyton.review.queue.records import Judgement, Person
 from adyton.review.queue.states import ReviewState
-from adyton.review.queue.tables import ads, chain_head
+from adyton.review.queue.tables import ads, chain_head, events
 
 
 @pytest.fixture
@@ -214,4 +214,86 @@ def test_a_killed_client_loses_nothing(
         n_done += 1
 
     assert n_done == 5
+    verify_events(floor.desk, None)
+
+
+_OFFICE = """
+import sys, threading
+from concurrent.futures import ThreadPoolExecutor
+from adyton.review.queue.claiming import Claim, claim_next
+from adyton.review.queue.clocks import DeskRules
+from adyton.review.queue.deciding import decide
+from adyton.review.queue.desk import Desk, open_engine
+from adyton.review.queue.people import find_person
+from adyton.review.queue.records import Judgement
+names = sys.argv[2].split(",")
+engine = open_engine(sys.argv[1], connections=len(names), busy_seconds=120)
+desk = Desk(engine, DeskRules(busy_seconds=120, claim_minutes=1))
+with desk.reading() as tx:
+    people = [find_person(tx, name) for name in names]
+print("ready", flush=True)
+sys.stdin.readline()
+def work(person):
+    n_done = 0
+    while isinstance(claim := claim_next(desk, person), Claim):
+        decide(desk, person, claim.ad.ad_id, claim.token, Judgement())
+        n_done += 1
+        if n_done == 2:
+            print("two", flush=True)
+    return n_done
+with ThreadPoolExecutor(len(people)) as pool:
+    print(sum(pool.map(work, people)), flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_four_processes_of_25_moderators_one_of_them_killed_decide_every_ad_once(
+    make_floor: Callable[..., Any], database_url: str
+) -> None:
+    """Each process keeps what waits in a memory of its own; none may say "empty" while an ad waits for it."""
+    started_ms = SystemClock().now_ms()
+    clock = ManualClock(started_ms)
+    floor = make_floor(clock=clock)
+    made = [floor.ad(f"c{k}") for k in range(240)]
+    offices = []
+    for office in range(4):
+        names = [floor.person(f"m{office}-{k}").person_id for k in range(25)]
+        offices.append(
+            subprocess.Popen(
+                [sys.executable, "-c", _OFFICE, database_url, ",".join(names)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        )
+    for process in offices:
+        assert process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in offices:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    victim, *others = offices
+    assert victim.stdout is not None
+    assert victim.stdout.readline() == "two\n"
+    os.kill(victim.pid, signal.SIGKILL)
+    said = [process.communicate(timeout=250)[0] for process in others]
+    victim.communicate(timeout=30)
+    with floor.desk.reading() as tx:
+        left = Counter(tx.conn.execute(sa.select(ads.c.state).where(ads.c.state != ReviewState.DECIDED)).scalars())
+    clock.advance_ms(SystemClock().now_ms() - started_ms + 61_000)
+    heir, n_inherited = floor.person("heir"), 0
+    while isinstance(claim := claim_next(floor.desk, heir), Claim):
+        decide(floor.desk, heir, claim.ad.ad_id, claim.token, Judgement())
+        n_inherited += 1
+    with floor.desk.reading() as tx:
+        decisions = Counter(tx.conn.execute(sa.select(events.c.ad_id).where(events.c.kind == "decide")).scalars())
+
+    assert [process.returncode for process in offices] == [-signal.SIGKILL, 0, 0, 0]
+    # Whoever stopped had heard "empty"; nothing but what the killed office held was left then.
+    assert set(left) <= {ReviewState.CLAIMED}
+    assert n_inherited == sum(left.values()) <= 25
+    assert decisions == {ad.ad_id: 1 for ad in made}
+    assert sum(int(text.split()[-1]) for text in said) <= 240
     verify_events(floor.desk, None)

@@ -1,17 +1,17 @@
 """Prices of moderators' time from what the desk saw: the dual that also prices the simulated `priced_pull`.
 
 A price says what a minute of somebody's time is worth to the ads that compete for it; without prices the pull index
-gives rare good moderators whatever comes first. Each of the last days is made into a simulated day: the ads that came
-into the queue, at their minute of the UTC day, and at minute 0 those that were waiting before; everybody who may claim,
-for `minutes_per_day` from nine o'clock of the own calendar (a shift that would cross midnight UTC ends there). The
-price of a moderator is the mean of `bound.dual_prices` over the own shift and over the days.
-Source: spec/review §2.1 (prices of a linear programme), §2.3.
+gives rare good moderators whatever comes first. Each of the last days is made into a simulated pair of equal days, so
+that what comes after somebody's shift is work for the next one: the ads that came into the queue, at their minute of
+the UTC day, and on the first day those that were waiting before; everybody who may claim, for `minutes_per_day` from
+nine o'clock of the own calendar. The price of a moderator is the mean of `bound.dual_prices` over the own shift of the
+second day and over the days looked at.   Source: spec/review §2.1 (prices of a linear programme), §2.3.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import sqlalchemy as sa
@@ -41,7 +41,7 @@ DEFAULT_STEPS = 150
 
 @dataclass(frozen=True)
 class IncomingAd:
-    """What the dual reads of an ad. minute: of the day at which it came, 0 if it was already waiting."""
+    """What the dual reads of an ad. minute: of the day at which it came, −1 if it was waiting before."""
 
     minute: int
     market: str
@@ -113,7 +113,7 @@ def _incoming(tx: Tx, days: int) -> list[list[IncomingAd]]:
     came: list[list[IncomingAd]] = [[] for _ in range(days)]
     for row in rows:
         is_older = row.queued_at_ms < first_ms
-        minute = 0 if is_older else row.queued_at_ms % DAY_MS // MINUTE_MS
+        minute = -1 if is_older else row.queued_at_ms % DAY_MS // MINUTE_MS
         ad = IncomingAd(minute, row.market, row.revenue_micros / MILLION, row.punish_num, row.work_milli / 1000)
         (waiting if is_older else came[(row.queued_at_ms - first_ms) // DAY_MS]).append(ad)
     return [[*waiting, *day] for day in came if day] or [waiting]
@@ -123,40 +123,45 @@ def prices_of_day(came: Sequence[IncomingAd], judges: Sequence[Judge], rules: De
     """Mean price of a minute of each judge's shift, float64[M], in units of revenue."""
     arrays = day_arrays(came, judges, rules)
     _, price = dual_prices(arrays, rules.unserved_value, n_steps=n_steps)
+    second = slice(len(judges), None)
+    start, end = arrays.shift_start[second, None], arrays.shift_end[second, None]
     edges = np.arange(price.shape[1] + 1) * BIN_MINUTES
-    low = np.maximum(edges[:-1], arrays.shift_start[:, None])
-    high = np.minimum(edges[1:], arrays.shift_end[:, None])
-    share = np.maximum(high - low, 0) / np.maximum(arrays.shift_end - arrays.shift_start, 1)[:, None]
-    return np.asarray(np.sum(price * share, axis=1))
+    minutes = np.maximum(np.minimum(edges[1:], end) - np.maximum(edges[:-1], start), 0)
+    return np.asarray(np.sum(price[second] * minutes, axis=1) / (end - start)[:, 0])
 
 
 def day_arrays(came: Sequence[IncomingAd], judges: Sequence[Judge], rules: DeskRules) -> DayArrays:
-    """The day as the simulator and the dual read it. came: in the order of `minute`."""
+    """The day and its repetition as the simulator and the dual read them. came: in the order of `minute`.
+
+    Rows of moderators: everybody on the first day, then everybody on the second.
+    """
     names = {name: k for k, name in enumerate(sorted({ad.market for ad in came}))}
-    members = [[j for j, one in enumerate(judges) if name in one.person.markets] for name in names]
-    revenue = np.array([ad.revenue for ad in came], dtype=np.float64)
-    risk = estimators.risk(np.array([ad.punish_num for ad in came], dtype=np.float64))
-    minutes = np.array([one.person.minutes_per_day for one in judges], dtype=np.int64)
+    both = [*came, *(replace(ad, minute=ad.minute + MINUTES_PER_DAY) for ad in came if ad.minute >= 0)]
+    staff = [*judges, *judges]
+    members = [[j for j, one in enumerate(staff) if name in one.person.markets] for name in names]
+    revenue = np.array([ad.revenue for ad in both], dtype=np.float64)
+    risk = estimators.risk(np.array([ad.punish_num for ad in both], dtype=np.float64))
     nine = np.array([_SHIFT_BEGINS - one.person.utc_offset_minutes for one in judges], dtype=np.int64)
-    start = np.minimum(nine % MINUTES_PER_DAY, MINUTES_PER_DAY - minutes)
-    nothing = np.zeros(len(judges), dtype=np.int64)
+    start = np.concatenate([nine % MINUTES_PER_DAY, nine % MINUTES_PER_DAY + MINUTES_PER_DAY])
+    minutes = np.array([one.person.minutes_per_day for one in staff], dtype=np.int64)
+    nothing = np.zeros(len(staff), dtype=np.int64)
     return DayArrays(
-        arrival=np.array([ad.minute for ad in came], dtype=np.int64),
+        arrival=np.array([max(0, ad.minute) for ad in both], dtype=np.int64),
         value=estimators.value(revenue, risk),
         stake=estimators.stake(revenue, risk, rules.punishment),
-        work=np.array([ad.work for ad in came], dtype=np.float64),
-        market=np.array([names[ad.market] for ad in came], dtype=np.int64),
-        pace=_by_market([one.person.pace_milli / 1000 for one in judges], len(names)),
-        error=_by_market([1 - one.accuracy for one in judges], len(names)),
+        work=np.array([ad.work for ad in both], dtype=np.float64),
+        market=np.array([names[ad.market] for ad in both], dtype=np.int64),
+        pace=_by_market([one.person.pace_milli / 1000 for one in staff], len(names)),
+        error=_by_market([1 - one.accuracy for one in staff], len(names)),
         shift_start=start,
-        shift_end=start + minutes,
+        shift_end=np.minimum(start + minutes, 2 * MINUTES_PER_DAY),
         break_start=nothing,
         break_end=nothing,
         first=np.cumsum([0, *map(len, members)]).astype(np.int64),
         members=np.array([j for one in members for j in one], dtype=np.int64),
-        effort=np.ones(len(came)),
-        ticket=np.zeros((len(came), 2)),
-        horizon=MINUTES_PER_DAY,
+        effort=np.ones(len(both)),
+        ticket=np.zeros((len(both), 2)),
+        horizon=2 * MINUTES_PER_DAY,
         wait_cost=WAIT_COST_PER_MINUTE,
     )
 
