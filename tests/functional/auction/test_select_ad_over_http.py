@@ -44,7 +44,7 @@ def test_an_auction_over_json_has_the_winner_and_the_errors_of_grpc(
             status, answer = await post(json_format.MessageToJson(request))
             assert (status, answer["code"]) == (400, 3)
             assert answer["message"] == (
-                "Seller signals missing in auction config; Auction signals missing in auction config"
+                "Auction signals missing in auction config; Seller signals missing in auction config"
             )
             status, answer = await post(text, **{"X-User-Agent": "\x7f"})
             assert (status, answer["message"]) == (400, "Illegal header value.")

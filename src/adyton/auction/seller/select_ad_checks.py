@@ -23,8 +23,8 @@ SERVER_ERROR_CODE = 500
 
 
 def join_texts(texts: tuple[str, ...]) -> str:
-    """All findings in one message, as both readers get them."""
-    return "; ".join(texts)
+    """All findings in one message, as both readers get them: each once, in the order of their characters."""
+    return "; ".join(sorted(set(texts)))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def check_auction_config(config: ba.AuctionConfig, *, seller_domain: str, client
         errors.append("No buyers specified")
     if not config.seller:
         errors.append("Seller origin missing in auction config")
-    elif config.seller != seller_domain:
+    if config.seller != seller_domain:
         errors.append("Seller domain passed in request does not match this server's domain")
     for buyer, per_buyer in sorted(config.per_buyer_config.items()):
         if not buyer:
