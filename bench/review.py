@@ -1,15 +1,19 @@
-"""Measure review: gaps to the bound, and speed against the naive twin and at a million ads.
+"""Measure review: losses against the bound and against farseeing, and speed against the naive twin and at a million ads.
 
-    python bench/review.py [--seeds 3] [--skip-million]
+    python bench/review.py [--seeds 3] [--processes 2] [--steps 300] [--bound "even v=1" …] [--skip-million]
+    python bench/review.py --seeds 30 --json gaps.json     what README quotes
 
-Prints ratios, not verdicts: times depend on the machine.
+Prints ratios, not verdicts: times depend on the machine. A bound takes longer than all allocators of a day together, so
+`--bound` names the scenarios that get one; with `--json` finished days are kept and not played again.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from dataclasses import replace
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
 
 import numpy as np
 
@@ -22,8 +26,8 @@ from adyton.review.tables import Workbook
 from adyton.review.workbook import load_default_workbook
 
 SCENARIOS = {
-    "even v=0.5": DayConfig(volume=0.5),
     "even v=1": DayConfig(),
+    "even v=0.5": DayConfig(volume=0.5),
     "even v=1.5": DayConfig(volume=1.5),
     "uneven v=1": DayConfig(pattern=Pattern.UNEVEN),
     "peak v=1": DayConfig(pattern=Pattern.PEAK),
@@ -32,30 +36,57 @@ SCENARIOS = {
 }
 REFERENCE = "greedy_farseeing"
 ALLOCATORS = (REFERENCE, "priced_pull", "priced_queues", "priced_pull_a1", "priced_queues_a1")
+Played = dict[str, list[float]]
+"""Name of an allocator, or "bound": A1, A2, seconds of simulation."""
 
 
-def gaps(workbook: Workbook, name: str, config: DayConfig, n_seeds: int, n_steps: int) -> None:
-    """One line for each allocator: mean losses as multiples of the bound, and the worst seed against farseeing."""
-    rows: dict[str, list[tuple[float, float, float]]] = {allocator: [] for allocator in ALLOCATORS}
-    bounds = []
-    for seed in range(1, n_seeds + 1):
-        day = draw_day(workbook, config, seed=seed)
+def play_day(scenario: str, seed: int, n_steps: int) -> Played:
+    """One day under each allocator; its bound when n_steps > 0."""
+    day = draw_day(load_default_workbook(), SCENARIOS[scenario], seed=seed)
+    played: Played = {}
+    if n_steps:
         bound = lower_bound(day, n_steps=n_steps)
-        bounds.append((bound.a1, bound.a2))
-        for allocator in ALLOCATORS:
-            result = simulate(day, allocator=allocator)
-            rows[allocator].append((result.loss.a1, result.loss.a2, result.simulated_seconds))
-    low, reference = np.mean(bounds, axis=0), np.array(rows[REFERENCE])
-    for allocator, values in rows.items():
-        table = np.array(values)
-        mean = np.mean(table, axis=0)
-        worst = np.max(table[:, :2] / reference[:, :2], axis=0)
-        print(
-            f"{name:<13} {allocator:<17} A1 {mean[0]:9,.0f} = {mean[0] / low[0]:5.3f} x bound   "
-            f"A2 {mean[1]:9,.0f} = {mean[1] / low[1]:5.3f} x bound   worst seed / farseeing "
-            f"{worst[0]:.2f} {worst[1]:.2f}   {np.median(table[:, 2]):.3f} s",
-            flush=True,
-        )
+        played["bound"] = [bound.a1, bound.a2, 0.0]
+    for allocator in ALLOCATORS:
+        result = simulate(day, allocator=allocator)
+        played[allocator] = [result.loss.a1, result.loss.a2, result.simulated_seconds]
+    return played
+
+
+def play_days(
+    scenarios: list[str], bounded: list[str], n_seeds: int, n_steps: int, n_processes: int, kept: Path | None
+) -> dict[str, Played]:
+    """Every scenario and seed, by "scenario/seed"; finished days are read from `kept` and added to it."""
+    days: dict[str, Played] = json.loads(kept.read_text()) if kept and kept.exists() else {}
+    with ProcessPoolExecutor(n_processes) as pool:
+        running = {}
+        for seed in range(1, n_seeds + 1):
+            for scenario in scenarios:
+                steps = n_steps if scenario in bounded else 0
+                done = days.get(f"{scenario}/{seed}")
+                if done is None or (steps and "bound" not in done):
+                    running[pool.submit(play_day, scenario, seed, steps)] = f"{scenario}/{seed}"
+        for future in as_completed(running):
+            days[running[future]] = future.result()
+            if kept:
+                kept.write_text(json.dumps(days))
+    return days
+
+
+def print_gaps(scenario: str, played: list[Played]) -> None:
+    """One line for each allocator: mean losses, as multiples of the bound and of farseeing, worst seed, seconds."""
+    reference = np.array([day[REFERENCE] for day in played])
+    bounds = np.array([day["bound"] for day in played if "bound" in day])
+    for allocator in ALLOCATORS:
+        table = np.array([day[allocator] for day in played])
+        line = f"{scenario:<13} {len(played):3} seeds {allocator:<17}"
+        for column, loss in enumerate(("A1", "A2")):
+            line += f" {loss} {np.mean(table[:, column]):9,.0f}"
+            if len(bounds) == len(played):
+                line += f" = {np.mean(table[:, column]) / np.mean(bounds[:, column]):5.3f} x bound"
+            ratios = table[:, column] / reference[:, column]
+            line += f" = {np.mean(table[:, column]) / np.mean(reference[:, column]):4.2f} x farseeing (worst {np.max(ratios):4.2f})"
+        print(f"{line}   {np.median(table[:, 2]):.2f} s", flush=True)
 
 
 def against_the_twin(workbook: Workbook) -> None:
@@ -80,17 +111,21 @@ def million(workbook: Workbook) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--steps", type=int, default=300, help="steps of the bound's ascent")
     parser.add_argument("--scenarios", nargs="*", default=list(SCENARIOS))
+    parser.add_argument("--bound", nargs="*", default=list(SCENARIOS), help="scenarios whose days get a bound")
+    parser.add_argument("--json", type=Path, help="file that keeps each finished day")
     parser.add_argument("--skip-million", action="store_true")
-    arguments = parser.parse_args()
+    asked = parser.parse_args()
+    days = play_days(asked.scenarios, asked.bound, asked.seeds, asked.steps, asked.processes, asked.json)
+    for scenario in asked.scenarios:
+        print_gaps(scenario, [days[f"{scenario}/{seed}"] for seed in range(1, asked.seeds + 1)])
     workbook = load_default_workbook()
-    for name in arguments.scenarios:
-        gaps(workbook, name, replace(SCENARIOS[name]), arguments.seeds, arguments.steps)
     against_the_twin(workbook)
-    if not arguments.skip_million:
+    if not asked.skip_million:
         million(workbook)
 
 

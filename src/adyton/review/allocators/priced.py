@@ -52,6 +52,7 @@ class PricedPull(_Priced):
 class PricedPullA1(PricedPull):
     name = "priced_pull_a1"
     summary = "priced_pull with prices for loss A1"
+    caution = 1.6
     unserved_value = 0.0
 
 
