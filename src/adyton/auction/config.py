@@ -54,7 +54,8 @@ class SellerFrontEndConfig(Section):
     """SelectAd.
 
     buyers: buyer -> "host:port" of its front end.   auction_address, key_value_address: None means the service of this
-    process.   replay_window_s: the documented limit on a request's age; None for no limit.
+    process.   untrusted_key_value_url: the seller's own HTTP server instead, for test mode only.
+    replay_window_s: the documented limit on a request's age; None for no limit.
     max_buyers: None for the reference's limits (15 with chaff, 2 without) lifted.
     """
 
@@ -63,6 +64,7 @@ class SellerFrontEndConfig(Section):
     enable_protected_app_signals: bool = True
     auction_address: str | None = None
     key_value_address: str | None = None
+    untrusted_key_value_url: str | None = Field(default=None, pattern="^https?://")
     uses_scoring_signals: bool = True
     requires_scoring_signals: bool = False
     get_bids_timeout_ms: Milliseconds = 60_000
@@ -219,6 +221,8 @@ class ProcessConfig(Section):
         if not self.test_mode and self.keys is None:
             raise ValueError("keys are missing: give `keys`, or set `test_mode` on a machine that serves nobody")
         front = self.seller_front_end
+        if front is not None and front.untrusted_key_value_url is not None and not self.test_mode:
+            raise ValueError("an untrusted key/value server is for test mode: it would learn which ads were bid on")
         if front is not None and front.auction_address is None and self.auction is None:
             raise ValueError("seller_front_end needs an `auction` section or an `auction_address`")
         if self.buyer_front_end is not None and self.buyer_front_end.bidding_address is None and self.bidding is None:

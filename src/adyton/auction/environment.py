@@ -172,8 +172,11 @@ def _seller_front_end(environ: Mapping[str, str], read: _Reader) -> dict[str, ob
             raise ConfigError("each buyer needs an object with a url", where="BUYER_SERVER_HOSTS")
         buyers[buyer] = url
     key_value = environ.get("TRUSTED_KEY_VALUE_V2_SIGNALS_HOST") or environ.get("TEE_KV_SERVER_ADDR")
+    # The reference asks it in test mode only, and deployments leave placeholders in it otherwise.
+    untrusted = environ.get("KEY_VALUE_SIGNALS_HOST", "")
+    is_untrusted = not key_value and untrusted.startswith("http") and read.flag("TEST_MODE", default=False)
     uses_signals, requires_signals = read.signals_mode(
-        default=(bool(key_value) or "ADYTON_SNAPSHOT_FOLDER" in environ, False)
+        default=(bool(key_value) or is_untrusted or "ADYTON_SNAPSHOT_FOLDER" in environ, False)
     )
     return _given(
         seller_domain=environ.get("SELLER_ORIGIN_DOMAIN"),
@@ -181,6 +184,7 @@ def _seller_front_end(environ: Mapping[str, str], read: _Reader) -> dict[str, ob
         enable_protected_app_signals=read.flag("ENABLE_PROTECTED_APP_SIGNALS", default=True),
         auction_address=environ.get("AUCTION_SERVER_HOST"),
         key_value_address=key_value,
+        untrusted_key_value_url=untrusted if is_untrusted else None,
         uses_scoring_signals=uses_signals,
         requires_scoring_signals=requires_signals,
         get_bids_timeout_ms=read.number("GET_BID_RPC_TIMEOUT_MS"),

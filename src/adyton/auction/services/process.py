@@ -1,4 +1,7 @@
-"""One process of one party: builds the services of its configuration, joins them, and serves until told to stop."""
+"""One process of one party: builds the services of its configuration, joins them, and serves until told to stop.
+
+One module, since the order in which parts open and close is one thing.
+"""
 
 from __future__ import annotations
 
@@ -319,16 +322,27 @@ class PartyProcess:
                 buyer: RemoteBuyerFrontEnd(self._channel(address), keys) for buyer, address in config.buyers.items()
             },
             auction=auction,
-            key_value=self._key_value_port(config.key_value_address, key_value, keys),
+            key_value=self._key_value_port(
+                config.key_value_address, key_value, keys, untrusted=config.untrusted_key_value_url
+            ),
             clock=self._clock,
             debug=self._debug,
             metrics=self.metrics,
         )
 
     def _key_value_port(
-        self, address: str | None, local: KeyValueService | None, keys: KeyMaterial
+        self, address: str | None, local: KeyValueService | None, keys: KeyMaterial, *, untrusted: str | None = None
     ) -> KeyValuePort | None:
-        return local if address is None else RemoteKeyValue(self._channel(address), keys)
+        if address is not None:
+            return RemoteKeyValue(self._channel(address), keys)
+        if untrusted is None:
+            return local
+        from adyton.auction.services.untrusted_key_value import UntrustedKeyValue  # its HTTP client loads slowly
+
+        _log.warning("scoring signals come from an untrusted server, which learns which ads were bid on")
+        client = UntrustedKeyValue(untrusted)
+        self._stack.push_async_callback(client.close)
+        return client
 
     def _channel(self, address: str) -> grpc.aio.Channel:
         channel = open_channel(address)
