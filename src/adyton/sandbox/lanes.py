@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections import deque
 
+from adyton.kernel.errors import AdytonError
 from adyton.sandbox.process import WorkerProcess
 from adyton.sandbox.values import UdfHandle
 
@@ -19,7 +20,10 @@ class OwnerHealth:
 
 
 class Lane:
-    """The workers of one script. `live` counts idle, busy, tidying and starting ones."""
+    """The workers of one script. `live` counts idle, busy, tidying and starting ones.
+
+    failure: why the last start of a worker failed; None while one is starting.
+    """
 
     def __init__(self, handle: UdfHandle, code: str) -> None:
         self.handle = handle
@@ -28,6 +32,7 @@ class Lane:
         self.live = 0
         self.tidying = 0
         self.unloaded = False
+        self.failure: AdytonError | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def wait_free(self, until: float) -> None:
@@ -50,3 +55,8 @@ class Lane:
             if not waiter.done():
                 waiter.set_result(None)
                 return
+
+    def wake_all(self) -> None:
+        """For news that concern everyone who waits."""
+        for _ in range(len(self._waiters)):
+            self.wake()

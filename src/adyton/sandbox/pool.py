@@ -228,8 +228,10 @@ class SandboxPool:
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _acquire(self, lane: Lane, deadline: float) -> WorkerProcess:
+        """A worker of the lane. A new one starts beside the wait, so that one that gets free in the meantime serves."""
         loop = asyncio.get_running_loop()
         may_start_at = loop.time() + (_TIDY_UP_WAIT_S if lane.tidying else 0.0)
+        has_started = False
         while True:
             while lane.idle:
                 # The one that was busy last: its memory is still in the processor's caches.
@@ -241,19 +243,13 @@ class SandboxPool:
             now = loop.time()
             if now >= deadline:
                 raise UdfTimeoutError("no worker was free before the deadline", where=lane.handle.label)
-            if lane.live < self.limits.workers_per_udf and now >= may_start_at:
-                lane.live += 1
-                try:
-                    async with asyncio.timeout_at(deadline):
-                        return await self._loaded_worker(lane)
-                except TimeoutError:
-                    self._lost_worker(lane)
-                    raise UdfTimeoutError("no worker was ready before the deadline", where=lane.handle.label) from None
-                except BaseException:
-                    self._lost_worker(lane)
-                    raise
-            until = deadline if lane.live >= self.limits.workers_per_udf else min(deadline, may_start_at)
-            await lane.wait_free(until)
+            if has_started and lane.live == 0 and lane.failure is not None:
+                raise lane.failure
+            may_start = not has_started and lane.live < self.limits.workers_per_udf
+            if may_start and now >= may_start_at:
+                has_started = True
+                self._grow(lane)
+            await lane.wait_free(min(deadline, may_start_at) if may_start and not has_started else deadline)
 
     def _release(self, lane: Lane, worker: WorkerProcess) -> None:
         if not worker.is_alive or self._closed:
@@ -274,29 +270,39 @@ class SandboxPool:
         if is_ready and not lane.unloaded and worker.requests < self.limits.requests_per_worker:
             lane.idle.append(worker)
             lane.wake()
-        else:
-            self._lost_worker(lane)
-            self._retire(worker)
+            return
+        live = lane.live
+        self._lost_worker(lane)
+        self._retire(worker)
+        if is_ready and not lane.unloaded and lane.live < live:
+            # It has served its share: the next one starts now, not when a request is waiting for it.
+            self._grow(lane)
 
     def _lost_worker(self, lane: Lane) -> None:
         lane.live -= 1
         lane.wake()
         if lane.live == 0 and not lane.unloaded and not self._closed:
-            lane.live = 1
-            self._spawn(self._replace(lane))
+            self._grow(lane)
 
-    async def _replace(self, lane: Lane) -> None:
+    def _grow(self, lane: Lane) -> None:
+        lane.live += 1
+        lane.failure = None
+        self._spawn(self._add_worker(lane))
+
+    async def _add_worker(self, lane: Lane) -> None:
         try:
             worker = await self._loaded_worker(lane)
-        except AdytonError:
-            # The next request tries again, and reports what is wrong.
+        except AdytonError as error:
+            # Whoever waits and has no other worker reports what is wrong; the next request tries again.
             lane.live -= 1
+            lane.failure = error
+            lane.wake_all()
+            return
+        if lane.unloaded or self._closed:
+            lane.live -= 1
+            self._retire(worker)
         else:
-            if lane.unloaded or self._closed:
-                lane.live -= 1
-                self._retire(worker)
-            else:
-                lane.idle.append(worker)
+            lane.idle.append(worker)
         lane.wake()
 
     async def _loaded_worker(self, lane: Lane) -> WorkerProcess:

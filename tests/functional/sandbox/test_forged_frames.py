@@ -6,13 +6,16 @@ import asyncio
 import os
 import sys
 
+import orjson
 import pytest
 
 from adyton.kernel.errors import AdytonError
 from adyton.sandbox.errors import SandboxUnavailableError, UdfCrashedError, UdfOutputError, UdfTimeoutError
+from adyton.sandbox.frames import Answer
 from adyton.sandbox.isolation import Isolation, WorkerCommand
+from adyton.sandbox.pool import outcome_of
 from adyton.sandbox.process import WorkerProcess
-from adyton.sandbox.values import SandboxLimits, UdfHandle, UdfKind
+from adyton.sandbox.values import NO_EFFECTS, SandboxLimits, UdfHandle, UdfKind, UdfResult
 
 HANDLE = UdfHandle("attacker.example", "0" * 64, UdfKind.SCORE_AD)
 LIMITS = SandboxLimits(start_ms=10_000, load_ms=2_000)
@@ -60,8 +63,6 @@ def test_an_answer_that_is_not_json_is_an_output_error() -> None:
     forged = """send(19, header(b'{"items":[{"status":"R","size":3,"effects":"{}","console":"[]"}]}', b'{,}'))"""
 
     async def run() -> None:
-        from adyton.sandbox.pool import outcome_of
-
         command = WorkerCommand((sys.executable, "-c", PROGRAM + forged + "; time.sleep(60)"), {}, Isolation.PROCESS)
         worker = await WorkerProcess.start(command, LIMITS)
         await worker.load(HANDLE, "")
@@ -71,6 +72,18 @@ def test_an_answer_that_is_not_json_is_an_output_error() -> None:
         assert isinstance(outcome_of(HANDLE, answer), UdfOutputError)
 
     asyncio.run(run())
+
+
+def test_an_answer_that_nobody_reads_here_is_still_text() -> None:
+    text, noise = (Answer("R", body, NO_EFFECTS, ()) for body in (b"{,}", b"\xff"))
+
+    unread = outcome_of(HANDLE, text, checks_json=False)
+    assert isinstance(unread, UdfResult)
+    assert unread.json == b"{,}"
+    with pytest.raises(orjson.JSONDecodeError):
+        _ = unread.value
+    assert isinstance(outcome_of(HANDLE, text), UdfOutputError)
+    assert isinstance(outcome_of(HANDLE, noise, checks_json=False), UdfOutputError)
 
 
 def test_a_process_that_says_nothing_is_not_a_worker() -> None:

@@ -9,10 +9,11 @@ import orjson
 import pytest
 
 from adyton.kernel.errors import BadInputError
-from adyton.sandbox.errors import UdfArgumentError, UdfThrewError, UdfTimeoutError
+from adyton.sandbox.errors import SandboxUnavailableError, UdfArgumentError, UdfThrewError, UdfTimeoutError
 from adyton.sandbox.hooks import HOOK_SHAPES, HOOKS_OF_KIND
 from adyton.sandbox.isolation import Isolation
 from adyton.sandbox.pool import SandboxPool
+from adyton.sandbox.process import WorkerProcess
 from adyton.sandbox.values import Bytes, SandboxLimits, SignalMap, UdfKind
 
 
@@ -201,6 +202,47 @@ def test_a_cancelled_request_frees_its_place_and_unloading_ends_a_script() -> No
         await pool.unload(handle)
         with pytest.raises(UdfArgumentError):
             await pool.call(handle, "f", [b"0"], deadline_ms=1000)
+
+    in_a_pool(work)
+
+
+def test_a_request_takes_the_worker_that_is_free_first_not_the_one_that_starts_for_it() -> None:
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", "const f = (x) => x", UdfKind.SCORE_AD)
+        never = asyncio.Event()
+
+        async def start() -> WorkerProcess:
+            await never.wait()
+            raise SandboxUnavailableError("it never came up")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "_start_worker", start)
+            calls = [pool.call(handle, "f", [b"%d" % i], deadline_ms=20_000) for i in range(5)]
+            results = await asyncio.gather(*calls)
+            never.set()
+            await asyncio.sleep(0)
+
+        assert [result.value for result in results] == list(range(5))
+
+    in_a_pool(work)
+
+
+def test_a_request_is_told_at_once_that_no_worker_can_start() -> None:
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", "const f = (x) => { while (x); return 1; }", UdfKind.SCORE_AD)
+
+        async def start() -> WorkerProcess:
+            raise SandboxUnavailableError("it never came up")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(pool, "_start_worker", start)
+            with pytest.raises(UdfTimeoutError):
+                await pool.call(handle, "f", [b"1"], deadline_ms=200)
+            async with asyncio.timeout(10):
+                with pytest.raises(SandboxUnavailableError):
+                    await pool.call(handle, "f", [b"0"], deadline_ms=60_000)
+
+        assert (await pool.call(handle, "f", [b"0"], deadline_ms=60_000)).value == 1
 
     in_a_pool(work)
 
