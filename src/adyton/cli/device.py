@@ -186,6 +186,7 @@ def encode(settings: _Settings, buyer: str | None, as_json: bool) -> int:
 @click.option("--seller", required=True, help="The seller's domain.")
 @click.option("--keys", "keys_path", type=_FILE, help="The seller's public key list (JSON).")
 @click.option("--keys-url", help="Fetch the key list from this https URL.")
+@click.option("--coordinator", default="", help="The coordinator's origin, whose list --keys-url is.")
 @click.option("--test-key", is_flag=True, help="Use the published TEST_MODE key, which protects nothing.")
 @click.option("--legacy", is_flag=True, help="Use the legacy request format.")
 @click.option("--sfe", metavar="HOST:PORT", help="Play the ad server too: call this seller front end.")
@@ -205,6 +206,7 @@ def select(
     seller: str,
     keys_path: Path | None,
     keys_url: str | None,
+    coordinator: str,
     test_key: bool,
     legacy: bool,
     sfe: str | None,
@@ -217,6 +219,8 @@ def select(
     """Ask for an ad: with --sfe the whole auction, otherwise print the ciphertext for an ad server."""
     if (keys_path is not None) + (keys_url is not None) + test_key != 1:
         raise click.UsageError("give one of --keys, --keys-url and --test-key")
+    if coordinator and keys_url is None:
+        raise click.UsageError("--coordinator goes with --keys-url")
     if (sfe is None) != (config_path is None):
         raise click.UsageError("--sfe and --config belong together")
     keys: tuple[PublicKey, ...] = (TEST_MODE_KEY.public_key,) if test_key else ()
@@ -225,9 +229,11 @@ def select(
 
     async def run(opened: Device) -> dict[str, object]:
         if keys_url is not None:
-            await opened.fetch_public_keys(keys_url)
+            await opened.fetch_public_keys(keys_url, coordinator=coordinator)
         configuration = None if max_bytes is None else SellerConfiguration(max_bytes)
-        asked = opened.get_ad_selection_data(seller, package=package, configuration=configuration)
+        asked = opened.get_ad_selection_data(
+            seller, package=package, configuration=configuration, coordinator=coordinator
+        )
         if sfe is None or config_path is None:
             ciphertext = base64.b64encode(asked.data).decode()
             return {"ad_selection_id": asked.ad_selection_id, "protected_auction_ciphertext": ciphertext}

@@ -91,7 +91,7 @@ class Device:
         self._policy = policy or AuctionPolicy()
         self._clock: Clock = clock or SystemClock()
         self._source: RandomSource = source or OsRandom()
-        self._keys = PublicKeyCache(public_keys, web, self._clock)
+        self._keys = {"": PublicKeyCache(public_keys, web, self._clock)}
         self._encode_after_update = encode_after_update
         self._enforce_foreground = enforce_foreground
         self._job = EncodingJob(store, web, runtime, self._clock)
@@ -216,18 +216,26 @@ class Device:
 
     # ---- auction
 
-    async def fetch_public_keys(self, url: str) -> None:
-        """Get the seller's key list, unless the one here is still fresh (protected-auction §14.1).
+    async def fetch_public_keys(self, url: str, *, coordinator: str = "") -> None:
+        """Get a coordinator's key list, unless the one here is still fresh (protected-auction §14.1).
 
-        Raises AdTechServerError, KeyListError.
+        coordinator: the origin that sellers name it by; "" for the default.   Raises AdTechServerError, KeyListError.
         """
-        await self._keys.refresh(url)
+        cache = self._keys.get(coordinator) or self._keys[""].empty_like()
+        await cache.refresh(url)
+        self._keys[coordinator] = cache
 
     def get_ad_selection_data(
-        self, seller: str, *, package: str, configuration: SellerConfiguration | None = None
+        self,
+        seller: str,
+        *,
+        package: str,
+        configuration: SellerConfiguration | None = None,
+        coordinator: str = "",
     ) -> AdSelectionData:
         """The sealed input of an auction of `seller` in the app `package` (protected-auction §4.1).
 
+        coordinator: whose key list the input is sealed to.
         If the user opted out or blocked the app: 1024 random bytes, as the reference device gives, and whatever result
         comes for them is no winner.
         Raises NoPublicKeyError, MalformedMessageError if the input is too large for its padding.
@@ -237,10 +245,11 @@ class Device:
         if self._is_refused_by_user(package):
             self._store.store_selection(ad_selection_id, _REFUSED_BY_USER, self._clock.now_ms())
             return AdSelectionData(ad_selection_id, self._source.token(OPTED_OUT_BYTES))
-        key = self._keys.pick(self._source)
+        keys = self._keys.get(coordinator)
+        key = None if keys is None else keys.pick(self._source)
         if key is None:
             raise NoPublicKeyError(
-                "there is no public key of the seller", where=seller, hint="fetch the key list first"
+                "there is no public key of the coordinator", where=coordinator or seller, hint="fetch its list first"
             )
         now_ms = self._clock.now_ms()
         payloads = [

@@ -16,12 +16,16 @@ _MAX_LIST_BYTES = 64 * 1024
 class PublicKeyCache:
     """Keys given at the start, or fetched. A test key given at the start means that fetched ones are accepted too."""
 
-    def __init__(self, keys: Sequence[PublicKey], web: Web, clock: Clock) -> None:
+    def __init__(self, keys: Sequence[PublicKey], web: Web, clock: Clock, *, accepts_test_key: bool = False) -> None:
         self._keys = tuple(keys)
         self._web = web
         self._clock = clock
-        self._test_mode = any(key.public == TEST_MODE_KEY.public for key in keys)
+        self._test_mode = accepts_test_key or any(key.public == TEST_MODE_KEY.public for key in keys)
         self._fresh_until_ms: int | None = None
+
+    def empty_like(self) -> PublicKeyCache:
+        """A cache without keys for another coordinator, in the same mode."""
+        return PublicKeyCache((), self._web, self._clock, accepts_test_key=self._test_mode)
 
     async def refresh(self, url: str) -> None:
         """Fetch the list unless it is fresh.

@@ -30,6 +30,7 @@ from adyton.device.enrolment import AdTech, App, Enrolment
 from adyton.device.errors import (
     AdTechServerError,
     DelegationError,
+    NoPublicKeyError,
     NotAllowedError,
     RateExceededError,
     UpdateUriError,
@@ -40,9 +41,9 @@ from adyton.device.web import Web
 from adyton.kernel.clock import ManualClock
 from adyton.kernel.ids import BuyerId
 from adyton.protocol.compression import gzip_compress, gzip_decompress
-from adyton.protocol.errors import SignalUpdateError
+from adyton.protocol.errors import KeyListError, SignalUpdateError
 from adyton.protocol.frames import Compression, decode_client_frame, encode_client_frame, padded_response_size
-from adyton.protocol.keys import TEST_MODE_KEY, KeyRing, print_public_key_list
+from adyton.protocol.keys import TEST_MODE_KEY, KeyRing, PrivateKey, print_public_key_list
 from adyton.protocol.messages import bidding_auction_servers_pb2 as messages
 from adyton.protocol.ohttp import decapsulate_request
 from adyton.sandbox.pool import SandboxPool
@@ -551,3 +552,31 @@ def test_the_key_list_is_fetched_once_while_it_is_fresh(ad_techs: AdTechs) -> No
     in_loop(ad_techs, steps)
 
     assert len(ad_techs.seen) == 2
+
+
+def test_each_coordinator_has_a_key_list_of_its_own(ad_techs: AdTechs) -> None:
+    one, two = (PrivateKey.generate(number).public_key for number in (11, 22))
+    ad_techs.answers = {
+        f"{SELLER}/one": Answer(print_public_key_list([one]).encode()),
+        f"{SELLER}/two": Answer(print_public_key_list([two]).encode()),
+        f"{SELLER}/none": Answer(b"{}"),
+    }
+    origins = ("https://one.example", "https://two.example")
+
+    async def steps(device: Device, clock: ManualClock) -> None:
+        for name, origin in zip(("one", "two"), origins, strict=True):
+            await device.fetch_public_keys(f"https://{SELLER}/{name}", coordinator=origin)
+        with pytest.raises(KeyListError):
+            await device.fetch_public_keys(f"https://{SELLER}/none", coordinator="https://none.example")
+        # The key's number is the second byte of a request in the current format.
+        numbers = [
+            device.get_ad_selection_data(SELLER, package="com.news", coordinator=origin).data[1]
+            for origin in ("", *origins)
+        ]
+        assert numbers == [TEST_MODE_KEY.key_id, 11, 22]
+        for unknown in ("https://none.example", "https://other.example"):
+            with pytest.raises(NoPublicKeyError) as caught:
+                device.get_ad_selection_data(SELLER, package="com.news", coordinator=unknown)
+            assert caught.value.where == unknown
+
+    in_loop(ad_techs, steps)
