@@ -111,7 +111,7 @@ class ObjectStore:
             if token:
                 query["continuation-token"] = token
             listing = await self._get(self._bucket_path, query, _MAX_LIST_BYTES)
-            keys, token = _parse_listing(listing, self._where)
+            keys, token = parse_listing(listing, self._where)
             found += [key.removeprefix(self._prefix) for key in keys if key.startswith(self._prefix)]
             _checked(found, self._where)
             if not token:
@@ -173,7 +173,7 @@ def _address(place: str, environ: Mapping[str, str]) -> tuple[str, str, str]:
     return base, bucket_path, f"{prefix.strip('/')}/" if prefix.strip("/") else ""
 
 
-def _parse_listing(text: bytes, where: str) -> tuple[list[str], str]:
+def parse_listing(text: bytes, where: str) -> tuple[list[str], str]:
     """The keys of a ListBucketResult, and the token of its next page ("" for the last). Raises CodeFetchError."""
     if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
         raise CodeFetchError("the bucket's list has a document type, which no list needs", where=where)
