@@ -21,7 +21,6 @@ from dataclasses import dataclass, field, replace
 
 from adyton.cleanroom.appended import STATE_ID, dataset_of
 from adyton.cleanroom.broker import KeyGrant
-from adyton.cleanroom.contract import Contract
 from adyton.cleanroom.gate import GateLimits, require_all
 from adyton.cleanroom.hardening import Measure
 from adyton.cleanroom.job import JobSpec, Progress
@@ -37,9 +36,10 @@ from adyton.cleanroom.sealed_box import seal_box
 from adyton.cleanroom.sealed_table import open_table
 from adyton.cleanroom.signed_contract import SignedContract
 from adyton.cleanroom.state_store import StateOrigin, StateStore
-from adyton.cleanroom.workload import MadeOutput, Workload, needed_columns
+from adyton.cleanroom.workload import MadeOutput, Workload, WorkResult, needed_columns
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.clock import Clock
+from adyton.kernel.errors import BadInputError
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,15 @@ class Enclave:
 
     def run(self, job: JobSpec, progress: Progress) -> EnclaveResult:
         """Run one job. Raises what its parts raise; then nothing was released."""
+        return self.run_and_keep(job, progress)[0]
+
+    def run_and_keep(self, job: JobSpec, progress: Progress) -> tuple[EnclaveResult, WorkResult]:
+        """`run`, and what a stream goes on with: the model and the state stay in this process's memory."""
         contract, started_at_ms = self.signed.contract, self.clock.now_ms()
         self.signed.require_active(started_at_ms)
         job.check_against(contract)
+        if job.continues:
+            raise BadInputError("a batch is scored by its stream", where="continues")
         with self.ledger.job_lock(str(job.job_id)), ExitStack() as secrets:
             keys = EnclaveKeys(self.random)
             progress(0.02, "asking brokers for keys")
@@ -83,7 +89,7 @@ class Enclave:
             past = states.newest() if states is not None else None
             dataset_ids = (job.base, *job.partners)
             chosen = choose_tables(contract, dataset_ids, self.inputs, past.versions if past else {})
-            tables = self._open(job, chosen, keys, grants, past.versions if past else {})
+            tables = self.open_tables(job, chosen, keys, grants, past.versions if past else {})
             keys.forget_receiving()
             held = reserve(self.ledger, contract, job, [contract.dataset(d) for d in dataset_ids])
             try:
@@ -100,7 +106,7 @@ class Enclave:
                 progress(0.93, "sealing what the next run needs")
                 kept = states.keep(result.state, self.random)
             progress(0.95, "sealing outputs")
-            outputs = self._seal(result.made, contract, job, keys)
+            outputs = self.seal_outputs(result.made, job, keys)
             facts = RunFacts(
                 contract=contract,
                 job=job,
@@ -116,9 +122,13 @@ class Enclave:
                 appended={one.terms.dataset_id: one.manifest for one in chosen if one.is_appended},
                 state=kept,
             )
-            receipt = write_receipt(facts, keys, self.maker)
+            made = self.result_of(facts, keys)
         progress(1.0, "done")
-        return EnclaveResult(receipt, outputs)
+        return made, result
+
+    def result_of(self, facts: RunFacts, keys: EnclaveKeys) -> EnclaveResult:
+        """Outputs with the receipt that vouches for them."""
+        return EnclaveResult(write_receipt(facts, keys, self.maker), tuple(facts.outputs))
 
     def _states(self, job: JobSpec, keys: EnclaveKeys, secrets: ExitStack, grants: list[KeyGrant]) -> StateStore:
         """What earlier runs of the same shape left, under the key that every owner gives a share of."""
@@ -136,7 +146,7 @@ class Enclave:
         origin = StateOrigin(contract.hash, code_measurement().hex(), lineage)
         return StateStore(self.ledger.folder, self.ledger, origin, shares)
 
-    def _open(
+    def open_tables(
         self,
         job: JobSpec,
         chosen: Sequence[ChosenTable],
@@ -163,9 +173,9 @@ class Enclave:
             tables.append(OpenedTable(one.dataset_id, name, one, needed[one.dataset_id], files, newest))
         return tables
 
-    def _seal(
-        self, made: Sequence[MadeOutput], contract: Contract, job: JobSpec, keys: EnclaveKeys
-    ) -> tuple[SealedOutput, ...]:
+    def seal_outputs(self, made: Sequence[MadeOutput], job: JobSpec, keys: EnclaveKeys) -> tuple[SealedOutput, ...]:
+        """Each output sealed to each of its recipients."""
+        contract = self.signed.contract
         outputs = []
         for one in made:
             output = one.candidate.output

@@ -19,16 +19,21 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from adyton.cleanroom.errors import EnclaveUnavailableError
 from adyton.cleanroom.hardening import Measure, shut_in
 from adyton.cleanroom.private_memory import FOLDER
 from adyton.kernel.errors import AdytonError
 
-MAX_START_BYTES = 1 << 20
+if TYPE_CHECKING:
+    from adyton.cleanroom.enclave import Enclave, EnclaveResult
+    from adyton.cleanroom.job import JobSpec, Progress
+
+MAX_LINE_BYTES = 1 << 20
+Send = Callable[[Mapping[str, Any]], None]
 
 
 def main() -> int:
@@ -42,7 +47,7 @@ def main() -> int:
         channel.flush()
 
     try:
-        start = json.loads(sys.stdin.buffer.read(MAX_START_BYTES))
+        start = json.loads(sys.stdin.buffer.readline(MAX_LINE_BYTES))
         ports = [port for address in start["brokers"].values() if (port := _tcp_port(address)) is not None]
         writable = sorted({Path(start["ledger"]).parent, Path(start["counter"]).parent})
         java_mb = int(start["job"]["memory_mb"]) if start["job"].get("engine") == "spark" else None
@@ -51,7 +56,7 @@ def main() -> int:
         tempfile.tempdir = os.environ["TORCHINDUCTOR_CACHE_DIR"] = "/"
         if java_mb is not None:
             _use_private_memory(held, ports)
-        send(_run(start, held, send))
+        _run(start, held, send)
     except AdytonError as error:
         send({"event": "error", **error.as_json(), "exit_code": error.exit_code})
         return error.exit_code
@@ -63,7 +68,7 @@ def main() -> int:
     return 0
 
 
-def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict[str, Any]:
+def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Send) -> None:
     # Imported here: numpy and DuckDB start threads, and namespaces can only be left by a single thread.
     from adyton.cleanroom.attestation.tpm_counter import TpmCounter
     from adyton.cleanroom.attestation.tpm_wire import TpmWire
@@ -103,10 +108,37 @@ def _run(start: Mapping[str, Any], held: tuple[Measure, ...], send: Any) -> dict
     job = JobSpec.from_json(start["job"])
     if job.templates & ROW_LEVEL:
         _compile_in_memory()
-    result = enclave.run(
-        job,
-        lambda fraction, what: send({"event": "progress", "fraction": round(fraction, 3), "what": what}),
-    )
+
+    def tell(fraction: float, what: str) -> None:
+        send({"event": "progress", "fraction": round(fraction, 3), "what": what})
+
+    if start.get("stream") is True:
+        _stream(enclave, job, send, tell)
+    else:
+        send(_result_event(enclave.run(job, tell)))
+
+
+def _stream(enclave: Enclave, job: JobSpec, send: Send, tell: Progress) -> None:
+    """The first job, then a line for every batch until standard input ends; a refused batch is told and passed over."""
+    from adyton.cleanroom.engine import open_engine_of
+    from adyton.cleanroom.opened_inputs import SealedInput
+    from adyton.cleanroom.scored_stream import start_stream
+
+    with open_engine_of(job.engine, job.memory_mb, enclave.threads) as engine:
+        result, stream = start_stream(enclave, job, engine, tell)
+        send(_result_event(result))
+        for line in iter(lambda: sys.stdin.buffer.readline(MAX_LINE_BYTES), b""):
+            batch = json.loads(line)["batch"]
+            try:
+                scored = stream.score({name: SealedInput(Path(s), Path(m)) for name, (s, m) in batch.items()})
+                send(_result_event(scored) if scored is not None else {"event": "taken"})
+            except AdytonError as error:
+                send({"event": "error", **error.as_json(), "exit_code": error.exit_code})
+                continue
+            stream.sum_up()
+
+
+def _result_event(result: EnclaveResult) -> dict[str, Any]:
     return {
         "event": "result",
         "receipt": result.receipt.as_json(),

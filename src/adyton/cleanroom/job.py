@@ -59,7 +59,8 @@ class JobSpec:
 
     incremental: continue from the state of the run before, reading only versions that were appended since; templates
     then see the new rows, with everything known before (models: all rows so far).   lateness_ms: how far back in time
-    a later base table may reach into an earlier one (`join_state`).
+    a later base table may reach into an earlier one (`join_state`).   continues: in the receipts of a stream's batches,
+    the job that trained the model.
     """
 
     job_id: JobId
@@ -80,6 +81,7 @@ class JobSpec:
     features: tuple[str, ...] = ()
     incremental: bool = False
     lateness_ms: int = 0
+    continues: str = ""
 
     def __post_init__(self) -> None:
         if not _JOB_ID.fullmatch(self.job_id):
@@ -90,7 +92,9 @@ class JobSpec:
             raise BadInputError("the synthesize template needs its parameters", where="synthesize")
         if not self.templates:
             raise BadInputError("a job runs at least one template", where="templates")
-        if Template.SCORE in self.templates and Template.TRAIN not in self.templates:
+        if self.continues and self.templates != {Template.SCORE}:
+            raise BadInputError("a batch of a stream is scored, nothing else", where="templates")
+        if Template.SCORE in self.templates and Template.TRAIN not in self.templates and not self.continues:
             raise BadInputError(
                 "score needs train in the same job: no model outlives an enclave", where="templates", hint="add train"
             )
@@ -172,6 +176,7 @@ class JobSpec:
             "features": list(self.features),
             "incremental": self.incremental,
             "lateness_ms": self.lateness_ms,
+            "continues": self.continues,
         }
 
     @classmethod
@@ -211,6 +216,7 @@ class JobSpec:
                 features=tuple(str(name) for name in value.get("features", ())),
                 incremental=value.get("incremental", False) is True,
                 lateness_ms=int(value.get("lateness_ms", 0)),
+                continues=str(value.get("continues", "")),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise BadInputError(f"a field is malformed ({type(error).__name__}: {error})", where="job") from error

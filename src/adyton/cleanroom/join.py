@@ -90,11 +90,13 @@ def join_tables(
     key: bytes,
     counters: Mapping[str, Sequence[Counter]] | None = None,
     past: Mapping[str, PartyPast] | None = None,
+    is_small: bool = False,
 ) -> JoinedTable:
     """The base table with everything known before each impression; `mask_rare` makes it fit to leave in a model.
 
     key: HMAC key for user ids.   counters: by party name; `standard_counters` for a party that is not in it.
-    past: by party name, what earlier tables told, where the given ones are only what is new.
+    past: by party name, what earlier tables told, where the given ones are only what is new.   is_small: whether they
+    are so few that looking for their keys in the past saves more than it costs.
     Raises BadInputError if a table lacks user id, item id, time or label, or a name is used twice.
     """
     names = [base.name, *(partner.name for partner in partners)]
@@ -105,6 +107,9 @@ def join_tables(
     parts: list[pa.Table] = []
     own: list[Column] = []
     theirs: list[Column] = []
+    if past is not None and is_small:
+        users, items = (pc.unique(impressions[name]) for name in ("user_key", "item"))
+        past = {name: one.of_keys(users, items) for name, one in past.items()}
     shown = engine.register("impressions", impressions.select([ROW, "user_key", "time", "item"]))
     for party, prefix, added in [(base, "own", own)] + [(p, p.name, theirs) for p in partners]:
         events, known = news[party.name], (past or {}).get(party.name)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,16 @@ class PartyPast:
         past = (self.by_user if key == USER_KEY else self.by_item).select([key, TIME, WEIGHT, *columns])
         return pa.concat_tables([past, as_weighted(self.tail, key, columns), as_weighted(new, key, columns)])
 
+    def of_keys(self, users: pa.ChunkedArray, items: pa.ChunkedArray) -> PartyPast:
+        """What can matter to rows of these users and items."""
+        is_tail = pc.or_(pc.is_in(self.tail[USER_KEY], users), pc.is_in(self.tail[ITEM], items))
+        return PartyPast(
+            by_user=self.by_user.filter(pc.is_in(self.by_user[USER_KEY], users)),
+            by_item=self.by_item.filter(pc.is_in(self.by_item[ITEM], items)),
+            profile=self.profile.filter(pc.is_in(self.profile[USER_KEY], users)),
+            tail=self.tail.filter(is_tail),
+        )
+
     def profiled(self, new: pa.Table) -> pa.Table:
         """Events whose newest is the newest of all, per user and before any time after the watermark."""
         return pa.concat_tables([self.profile, self.tail, new])
@@ -72,6 +82,7 @@ class JoinState:
     parties: Mapping[str, PartyPast] = field(default_factory=dict)
     known: Mapping[str, pa.Table] = field(default_factory=dict)
     rows: pa.Table | None = None
+    newest_base_ms: int = NEVER_MS
 
     def to_bytes(self) -> bytes:
         """One header and the tables as Arrow streams."""
@@ -89,6 +100,7 @@ class JoinState:
                 "join_key": self.join_key.hex(),
                 "versions": dict(self.versions),
                 "watermark_ms": self.watermark_ms,
+                "newest_base_ms": self.newest_base_ms,
                 "party_rows": dict(self.party_rows),
                 "parties": sorted(self.parties),
                 "tables": [[name, len(body)] for name, body in bodies.items()],
@@ -123,6 +135,7 @@ class JoinState:
                 users={name: tables[f"{name}/users"]["users"].combine_chunks() for name in header["party_rows"]},
                 party_rows=header["party_rows"],
                 watermark_ms=header["watermark_ms"],
+                newest_base_ms=header["newest_base_ms"],
                 parties=parties,
                 known={name[: -len("/known")]: t for name, t in tables.items() if name.endswith("/known")},
                 rows=tables.get("rows"),
@@ -150,6 +163,8 @@ def past_of(
     new: the events as `join` makes them.   user_columns, item_columns: what counters over users and items sum.
     """
     waiting = new if before is None else pa.concat_tables([before.tail, new])
+    if before is not None and (pc.min(waiting[TIME]).as_py() or 0) > watermark_ms:
+        return replace(before, tail=waiting)
     is_past = pc.less_equal(waiting[TIME], watermark_ms)
     settled, tail = waiting.filter(is_past), waiting.filter(pc.invert(is_past))
     return PartyPast(

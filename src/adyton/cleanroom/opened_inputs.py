@@ -59,12 +59,15 @@ def choose_tables(
     dataset_ids: Sequence[DatasetId],
     inputs: Mapping[str, SealedInput],
     since: Mapping[str, int],
+    *,
+    needs_base: bool = True,
 ) -> list[ChosenTable]:
     """The versions to join, checked against contract and signature; the base's first.
 
     inputs: by dataset id, and by `DATASET@vN` for appended versions.   since: newest version joined before, by dataset.
+    needs_base: whether the base must have something new.
     Raises SealBrokenError for a table that is not the contract's or not its owner's, BadInputError for a gap between
-    versions or where the base has nothing new.
+    versions or where the base has nothing new and must have.
     """
     chosen = []
     for dataset_id in dataset_ids:
@@ -79,7 +82,7 @@ def choose_tables(
         given = [int(name.rpartition("@v")[2]) for name in inputs if name.startswith(f"{dataset_id}@v")]
         if any(version > newest for version in given):
             raise BadInputError(f"version {newest + 1} is missing before later ones", where=str(dataset_id))
-    if not any(dataset_of(one.terms.dataset_id) == dataset_ids[0] for one in chosen):
+    if needs_base and not any(dataset_of(one.terms.dataset_id) == dataset_ids[0] for one in chosen):
         raise BadInputError(
             "no version of the base was appended since the run before",
             where=str(dataset_ids[0]),

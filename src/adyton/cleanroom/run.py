@@ -10,12 +10,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +17,8 @@ from typing import Any
 
 from adyton.cleanroom.attestation import errors as attestation_errors
 from adyton.cleanroom.contract import Output
-from adyton.cleanroom.errors import EnclaveProtocolError, EnclaveUnavailableError, SealWriteError
+from adyton.cleanroom.enclave_process import EnclaveProcess
+from adyton.cleanroom.errors import EnclaveProtocolError, SealWriteError
 from adyton.cleanroom.job import JobSpec, Progress
 from adyton.cleanroom.measurement import code_measurement
 from adyton.cleanroom.party import Party
@@ -99,34 +94,60 @@ def run_cleanroom(
     if out_dir.exists():
         raise BadInputError("the output folder exists", where=out_dir.name, hint="choose a new one")
     start = {
-        "contract": str(contract.resolve()),
-        "inputs": {name: [str(path.resolve()) for path in pair] for name, pair in inputs.items()},
-        "brokers": dict(brokers),
-        "ledger": str(ledger.resolve()),
-        "counter": str(counter.resolve()),
-        "job": job.as_json(),
-        "threads": threads,
+        **start_line(contract, inputs, brokers, job, ledger=ledger, counter=counter, threads=threads),
         "insecure_fixed_noise": insecure_fixed_noise,
     }
-    for path in (ledger, counter):
-        _make_folder(path.resolve().parent)
     if tpm is None:
         return _run(start, out_dir, threads, timeout_s, progress)
     with started_tpm(tpm, code_measurement()) as wire:
         return _run({**start, "tpm": wire.address}, out_dir, threads, timeout_s, progress)
 
 
+def start_line(
+    contract: Path,
+    inputs: Mapping[str, tuple[Path, Path]],
+    brokers: Mapping[str, str],
+    job: JobSpec,
+    *,
+    ledger: Path,
+    counter: Path,
+    threads: int,
+) -> dict[str, Any]:
+    """What an enclave's process is told first. The folders of ledger and counter are made. Raises SealWriteError."""
+    for path in (ledger, counter):
+        _make_folder(path.resolve().parent)
+    return {
+        "contract": str(contract.resolve()),
+        "inputs": input_paths(inputs),
+        "brokers": dict(brokers),
+        "ledger": str(ledger.resolve()),
+        "counter": str(counter.resolve()),
+        "job": job.as_json(),
+        "threads": threads,
+    }
+
+
+def input_paths(inputs: Mapping[str, tuple[Path, Path]]) -> dict[str, list[str]]:
+    return {name: [str(path.resolve()) for path in pair] for name, pair in inputs.items()}
+
+
 def _run(
     start: Mapping[str, Any], out_dir: Path, threads: int, timeout_s: float, progress: Progress | None
 ) -> RunResult:
-    for event in _events(start, threads, timeout_s):
+    with EnclaveProcess(start, threads, timeout_s) as process:
+        return keep_result(next_result(process.events(), progress), out_dir)
+
+
+def next_result(events: Iterator[Mapping[str, Any]], progress: Progress | None) -> Mapping[str, Any]:
+    """The next event that is a result; progress is told on the way. Raises the error that the enclave reports."""
+    for event in events:
         if event.get("event") == "progress":
             if progress is not None:
                 progress(float(event["fraction"]), str(event["what"]))
         elif event.get("event") == "error":
             raise remote_error(event)
         elif event.get("event") == "result":
-            return _keep(event, out_dir)
+            return event
         else:
             raise EnclaveProtocolError("the enclave said something unexpected")
     raise EnclaveProtocolError("the enclave ended without a result")
@@ -150,51 +171,7 @@ def remote_error(event: Mapping[str, Any]) -> AdytonError:
     return cls(str(event.get("what")), where=str(where) if where else "enclave", hint=str(hint) if hint else None)
 
 
-def _events(start: Mapping[str, Any], threads: int, timeout_s: float) -> Iterator[Mapping[str, Any]]:
-    """JSON lines of the enclave's process, which is killed when the caller stops listening or time is up."""
-    command = [sys.executable, "-I", "-m", "adyton.cleanroom.enclave_main"]
-    environment = {"PATH": os.defpath, "LANG": "C.UTF-8", "OMP_NUM_THREADS": str(threads)}
-    with tempfile.TemporaryFile() as inbox:
-        inbox.write(json.dumps(start).encode())
-        inbox.seek(0)
-        try:
-            process = subprocess.Popen(
-                command,
-                stdin=inbox,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                env=environment,
-                start_new_session=True,
-                text=True,
-            )
-        except OSError as error:
-            raise EnclaveUnavailableError(f"the enclave's process did not start ({error.strerror})") from error
-    assert process.stdout is not None, "asked for a pipe"
-    timer = threading.Timer(timeout_s, process.kill)
-    timer.start()
-    try:
-        for line in process.stdout:
-            try:
-                event = json.loads(line)
-            except ValueError as error:
-                raise EnclaveProtocolError("the enclave's line is no JSON") from error
-            yield event
-            if event.get("event") in ("result", "error"):
-                return
-        code = process.wait()
-        if code < 0:
-            raise EnclaveUnavailableError(
-                f"the enclave was killed ({signal.Signals(-code).name})",
-                hint="nothing was released; run the job again, with more memory if it ran out",
-            )
-    finally:
-        timer.cancel()
-        process.kill()
-        process.wait()
-        process.stdout.close()
-
-
-def _keep(event: Mapping[str, Any], out_dir: Path) -> RunResult:
+def keep_result(event: Mapping[str, Any], out_dir: Path) -> RunResult:
     """Write receipt and boxes beside the target and rename the folder, so that it is whole or absent."""
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     outputs = []

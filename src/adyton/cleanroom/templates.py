@@ -53,7 +53,7 @@ class TimeSplit:
 class TrainedPair:
     """The two models, what they say of the test rows, and how they did there.
 
-    attacks: by output, what attacks on the model found, training rows against validation rows.
+    attacks: by output, what attacks on the model found, training rows against validation rows.   model: with partner.
     """
 
     artifacts: dict[Output, ModelArtifact]
@@ -61,6 +61,7 @@ class TrainedPair:
     evaluation_json: bytes
     attacks: dict[Output, ModelAttacks]
     training_users: int
+    model: TrainedModel
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
         evaluation_json=json.dumps(evaluation, indent=1).encode(),
         attacks=attacks,
         training_users=len(np.unique(users[split.train])),
+        model=model,
     )
 
 

@@ -43,6 +43,7 @@ from adyton.learning.schema import Role
 
 if TYPE_CHECKING:
     from adyton.cleanroom.templates import TimeSplit
+    from adyton.learning.ctr.training import TrainedModel
 
 USER_LEVEL = frozenset((Template.JOIN_STATISTICS, Template.AGGREGATE))
 """Templates that need join keys and named columns only."""
@@ -71,6 +72,15 @@ def view_columns(contract: Contract, job: JobSpec) -> dict[DatasetId, tuple[str,
     return view.sources(frozenset(view.columns))
 
 
+def summed_columns(one: OpenedTable, is_base: bool, job: JobSpec) -> tuple[list[str], list[str]]:
+    """What a party's counters over users sum, and what those over items do."""
+    declared = {one.name: job.counters.get(one.dataset_id, ())}
+    counters = party_counters(one, "own" if is_base else one.name, declared)
+    ids = (one.schema.user_id.name, one.schema.item_id.name)
+    user, item = ([c.column for c in counters if c.key == key and c.column is not None] for key in ids)
+    return list(dict.fromkeys(user)), list(dict.fromkeys(item))
+
+
 @dataclass(frozen=True)
 class MadeOutput:
     """An output in the clear, inside the enclave, with what the gate needs to know of it."""
@@ -81,11 +91,13 @@ class MadeOutput:
 
 @dataclass(frozen=True)
 class WorkResult:
-    """state: what an incremental run leaves to the next."""
+    """state: what an incremental run leaves to the next.   model, training_users: of the model with partner."""
 
     made: Sequence[MadeOutput]
     checks: Sequence[GateCheck]
     state: JoinState | None
+    model: TrainedModel | None = None
+    training_users: int = 0
 
 
 @dataclass(frozen=True)
@@ -117,13 +129,15 @@ class Workload:
         if Template.AGGREGATE in self.job.templates:
             progress(0.2, "aggregating")
             made.append(self._aggregate(work))
-        new = whole = None
+        new = whole = model = None
+        training_users = 0
         if self.job.templates & ROW_LEVEL:
             new = self._join(key, progress)
             whole = new if self.past is None or self.past.rows is None else with_earlier_rows(new, self.past.rows)
-            outputs, checks = self._row_level(mask_rare(whole, self.contract.binding_rule.k), progress)
-            made += outputs
-            attacks += checks
+            row_level = self._row_level(mask_rare(whole, self.contract.binding_rule.k), progress)
+            made += row_level.made
+            attacks += row_level.checks
+            model, training_users = row_level.model, row_level.training_users
         state = self._next_state(key, work, new, whole) if self.job.incremental else None
         progress(0.9, "release gate")
         texts = {one.candidate.output.value: texts_of(one.content) for one in made}
@@ -138,7 +152,7 @@ class Workload:
                 user_ids_found=user_ids_found[one.candidate.output.value],
             )
         ]
-        return WorkResult(made, general + attacks, state)
+        return WorkResult(made, general + attacks, state, model, training_users)
 
     def _user_level(self, key: bytes) -> UserLevelWork:
         is_needed = bool(self.job.templates & USER_LEVEL) or self.job.incremental
@@ -166,24 +180,15 @@ class Workload:
         past = self.past
         named = list(zip((one.name for one in self.tables), work.keys, strict=True))
         watermark_ms = past.watermark_ms if past else NEVER_MS
+        newest_ms = past.newest_base_ms if past else NEVER_MS
         parties: dict[str, PartyPast] = {}
         if new is not None:
-            newest = pc.max(new.table[new.schema.time.name].cast(pa.int64())).as_py()
-            watermark_ms = max(watermark_ms, newest - self.job.lateness_ms)
+            newest_ms = max(newest_ms, pc.max(new.table[new.schema.time.name].cast(pa.int64())).as_py())
+            watermark_ms = newest_ms - self.job.lateness_ms
             for place, one in enumerate(self.tables):
-                counters = party_counters(one, "own" if place == 0 else one.name, self._counters())
-                summed = {
-                    side: [c.column for c in counters if c.key == column.name and c.column is not None]
-                    for side, column in (("user", one.schema.user_id), ("item", one.schema.item_id))
-                }
                 before = past.parties.get(one.name) if past else None
-                parties[one.name] = past_of(
-                    before,
-                    new.events[one.name],
-                    watermark_ms,
-                    list(dict.fromkeys(summed["user"])),
-                    list(dict.fromkeys(summed["item"])),
-                )
+                columns = summed_columns(one, place == 0, self.job)
+                parties[one.name] = past_of(before, new.events[one.name], watermark_ms, *columns)
         known: dict[str, pa.Table] = {}
         if Template.AGGREGATE in self.job.templates:
             known = work.newly_known(view_columns(self.contract, self.job))
@@ -196,6 +201,7 @@ class Workload:
             parties=parties,
             known=known,
             rows=rows_to_keep(whole) if whole is not None else None,
+            newest_base_ms=newest_ms,
         )
 
     def _id_tables(self, whole: JoinedTable | None) -> list[PartyTable]:
@@ -209,7 +215,7 @@ class Workload:
             made.append(PartyTable(one.dataset_id, one.name, pa.table({column: ids}), one.schema))
         return made
 
-    def _row_level(self, joined: JoinedTable, progress: Progress) -> tuple[list[MadeOutput], list[GateCheck]]:
+    def _row_level(self, joined: JoinedTable, progress: Progress) -> WorkResult:
         # Imported here: torch takes seconds to load, which a job without models need not wait for.
         import torch
 
@@ -218,17 +224,19 @@ class Workload:
         torch.set_num_threads(self.threads)
         made: list[MadeOutput] = []
         attacks: list[GateCheck] = []
+        model, training_users = None, 0
         split = split_by_time(joined, self.job)
         if Template.TRAIN in self.job.templates:
-            models, checks = self._train(joined, split, progress)
-            made += models
-            attacks += checks
+            trained = self._train(joined, split, progress)
+            made += trained.made
+            attacks += trained.checks
+            model, training_users = trained.model, trained.training_users
         if Template.SYNTHESIZE in self.job.templates:
             progress(0.7, "synthesizing and attacking")
             table, checks = self._synthesize(joined, split)
             made.append(table)
             attacks += checks
-        return made, attacks
+        return WorkResult(made, attacks, None, model, training_users)
 
     def _join(self, key: bytes, progress: Progress) -> JoinedTable:
         """The new rows with their features; values are not masked yet."""
@@ -262,13 +270,12 @@ class Workload:
         candidate = Candidate(Output.AGGREGATE, min(shown, default=k), self.held.losses[Output.AGGREGATE])
         return MadeOutput(candidate, aggregates_bytes(results))
 
-    def _train(
-        self, joined: JoinedTable, split: TimeSplit, progress: Progress
-    ) -> tuple[list[MadeOutput], list[GateCheck]]:
+    def _train(self, joined: JoinedTable, split: TimeSplit, progress: Progress) -> WorkResult:
         from adyton.cleanroom.templates import train_pair
 
         pair = train_pair(joined, self.job, split, lambda done, what: progress(0.3 + 0.4 * done, what))
-        made, checks = [], []
+        made: list[MadeOutput] = []
+        checks: list[GateCheck] = []
         for output, artifact in pair.artifacts.items():
             candidate = Candidate(output, pair.training_users, None)
             made.append(MadeOutput(candidate, model_bytes(artifact)))
@@ -278,7 +285,7 @@ class Workload:
             others.append((Output.PREDICTIONS, pair.predictions_parquet))
         for output, content in others:
             made.append(MadeOutput(Candidate(output, pair.training_users, None), content))
-        return made, checks
+        return WorkResult(made, checks, None, pair.model, pair.training_users)
 
     def _synthesize(self, joined: JoinedTable, split: TimeSplit) -> tuple[MadeOutput, list[GateCheck]]:
         from adyton.cleanroom.templates import synthesize
