@@ -164,6 +164,7 @@ ads = sa.Table(
     _number("decided_at_ms"),
     _name("decision_hash"),
     sa.Index("ix_ads_state_market", "state", "market"),
+    sa.Index("ix_ads_buyer_verdict", "buyer", "verdict"),
 )
 
 opinions = sa.Table(
