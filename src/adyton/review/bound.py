@@ -45,12 +45,12 @@ def _refined_bound(arrays: DayArrays, unserved_value: float, n_steps: int) -> fl
     level, step = (share * _value_density(arrays) for share in _START_AND_STEP[unserved_value > 0])
     start = np.full((len(arrays.shift_start), -(-arrays.horizon // BIN_MINUTES)), level)
     unserved = unserved_cost(arrays, unserved_value)
-    bound, price, _ = ascend(arrays, unserved, start, BIN_MINUTES, n_steps - n_fine, step, 1)
+    bound, price, _ = ascend(arrays, unserved, start, BIN_MINUTES, n_steps - n_fine, step, 1.0)
     if not n_fine:
         return bound
     n_bins = -(-arrays.horizon // FINE_BIN_MINUTES)
     start = np.repeat(price, BIN_MINUTES // FINE_BIN_MINUTES, axis=1)[:, :n_bins]
-    fine, _, _ = ascend(arrays, unserved, start, FINE_BIN_MINUTES, n_fine, _FINE_STEP * step, 1)
+    fine, _, _ = ascend(arrays, unserved, start, FINE_BIN_MINUTES, n_fine, _FINE_STEP * step, 1.0)
     return max(bound, fine)
 
 
@@ -61,11 +61,11 @@ def unserved_cost(arrays: DayArrays, unserved_value: float) -> FloatArray:
 
 
 def dual_prices(
-    arrays: DayArrays, unserved_value: float, *, n_steps: int, bin_minutes: int = BIN_MINUTES, n_days: int = 1
+    arrays: DayArrays, unserved_value: float, *, n_steps: int, bin_minutes: int = BIN_MINUTES, n_days: float = 1.0
 ) -> tuple[float, FloatArray]:
     """(best bound found, float64[M, B] mean prices of the last steps); unserved_value: 0 for A1, 1 for A2.
 
-    n_days: days whose ads `arrays` holds, for one roster; the bound is then that of all these days together.
+    n_days: days (or share of one) whose ads `arrays` holds, for one roster; the bound is then that of all of them.
     """
     n_bins = -(-arrays.horizon // bin_minutes)
     level, step = (share * _value_density(arrays) for share in _START_AND_STEP[unserved_value > 0])

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from adyton.kernel.chance import stream
 from adyton.review.arrivals import Pattern
 from adyton.review.bound import dual_prices
 from adyton.review.day import Day, DayArrays, DayConfig, draw_day
@@ -24,10 +25,14 @@ FORECAST_SEED = 20_230_910
 
 @dataclass(frozen=True)
 class Forecast:
-    """How prices are forecast: over `n_days` drawn days, `n_steps` steps of the dual."""
+    """How prices are forecast: over `n_days` drawn days, `n_steps` steps of the dual.
+
+    n_ads: most ads looked at; of more, a sample, and as much less capacity.
+    """
 
     n_days: int = 4
     n_steps: int = 150
+    n_ads: int = 90_000
 
 
 DEFAULT_FORECAST = Forecast()
@@ -45,19 +50,24 @@ def forecast_prices(day: Day, unserved_value: float, forecast: Forecast = DEFAUL
     if key in _cache:
         _cache.move_to_end(key)
         return _cache[key]
-    ads = _together([draw_forecast(day, config, k) for k in range(forecast.n_days)])
-    _, prices = dual_prices(ads, unserved_value, n_steps=forecast.n_steps, n_days=forecast.n_days)
+    n_days = max(1, min(forecast.n_days, forecast.n_ads // max(day.n_ads, 1)))
+    ads, share = _together([draw_forecast(day, config, k) for k in range(n_days)], forecast.n_ads)
+    _, prices = dual_prices(ads, unserved_value, n_steps=forecast.n_steps, n_days=n_days * share)
     _cache[key] = prices
     while len(_cache) > _CACHE_SIZE:
         _cache.popitem(last=False)
     return prices
 
 
-def _together(days: list[DayArrays]) -> DayArrays:
-    """The ads of all days, each day's in order of arrival, and the roster of the first; for the dual alone."""
+def _together(days: list[DayArrays], n_most: int) -> tuple[DayArrays, float]:
+    """The ads of all days with the roster of the first, for the dual alone, and the share of them that was kept."""
     fields = ("arrival", "value", "stake", "work", "market", "effort", "ticket")
     ads: dict[str, Any] = {name: np.concatenate([getattr(day, name) for day in days]) for name in fields}
-    return days[0]._replace(**ads)
+    n_ads = len(ads["arrival"])
+    if n_ads <= n_most:
+        return days[0]._replace(**ads), 1.0
+    kept = stream(FORECAST_SEED, "review", "forecast sample").choice(n_ads, n_most, replace=False)
+    return days[0]._replace(**{name: column[kept] for name, column in ads.items()}), n_most / n_ads
 
 
 def draw_forecast(day: Day, config: DayConfig, k: int) -> DayArrays:

@@ -130,11 +130,11 @@ def ascend(
     bin_minutes: int,
     n_steps: int,
     step: float,
-    n_days: int,
+    n_days: float,
 ) -> tuple[float, FloatArray, FloatArray]:
     """The best bound found in `n_steps` projected steps, its prices, and the mean price of the last half of the steps.
 
-    n_days: days whose ads `day` holds, all for the one roster: capacity is taken that often (1 but for a forecast).
+    n_days: days (or share of one) whose ads `day` holds, all for the one roster: capacity is taken that often.
     step: size of the first move of a price, in loss per minute; later moves shrink as in AdaGrad (Duchi et al. 2011).
     """
     n_moderators, n_bins = start_price.shape
