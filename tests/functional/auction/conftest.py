@@ -37,6 +37,7 @@ RETRIEVAL = """
 function HandleRequest(metadata, protectedSignals, device, contextualSignals, ids) {
   const prepared = JSON.parse(protectedSignals);
   const keys = (ids && ids.length) ? ids : ['ad-' + prepared.topic, 'ad-0'];
+  console.log(`${keys.length} keys`);
   const found = JSON.parse(getValues(keys)).kvPairs;
   return keys.filter((key) => found[key].value).map((key) => JSON.parse(found[key].value));
 }

@@ -198,6 +198,10 @@ def test_consented_debugging_needs_the_token_and_shows_every_hop(running: Runnin
                     for server in response.debug_info.downstream_servers:
                         inside = [below.server_name for below in server.downstream_servers]
                         assert inside == ([] if server.server_name == "auction" else ["app_signal_bid"])
+                        for bidding in server.downstream_servers:
+                            (retrieval,) = bidding.downstream_servers
+                            assert retrieval.server_name == "ad_retrieval"
+                            assert list(retrieval.logs) == ["HandleRequest: 2 keys"]
 
     asyncio.run(scenario())
 

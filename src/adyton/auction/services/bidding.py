@@ -105,10 +105,10 @@ class BiddingService:
         mode = bidding_mode(raw)
         prepared = b'""'
         if mode is BiddingMode.CONTEXTUAL:
-            ads = await self._look_up(raw)
+            ads = await self._look_up(raw, log)
         else:
             prepared = await self._prepare(raw, log)
-            ads = await self._retrieve(raw, mode, prepared, metadata)
+            ads = await self._retrieve(raw, mode, prepared, metadata, log)
         if not ads:
             self._metrics.event("no_ads")
             return ()
@@ -138,7 +138,7 @@ class BiddingService:
                 hooks=self._hooks,
                 capture_console=log.is_consented,
             )
-        _note_console(log, PREPARE_FUNCTION, result.console)
+        log.note_script(PREPARE_FUNCTION, result.console)
         return result.json
 
     async def _retrieve(
@@ -147,6 +147,7 @@ class BiddingService:
         mode: BiddingMode,
         prepared: bytes,
         metadata: Metadata,
+        log: RequestLog,
     ) -> str:
         ids = raw.contextual_protected_app_signals_data.ad_render_ids if mode is BiddingMode.HYBRID else ()
         request = retrieval_request(
@@ -158,12 +159,15 @@ class BiddingService:
             consented_debug_config=raw.consented_debug_config if raw.HasField("consented_debug_config") else None,
         )
         with self._metrics.timed("retrieval"):
-            return ads_of_reply(
-                await _internal(self._retrieval.get_values(request, timeout_s=self._retrieval_timeout_s))
-            )
+            reply = await _internal(self._retrieval.get_values(request, timeout_s=self._retrieval_timeout_s))
+        if reply.HasField("debug_info"):
+            log.add_downstream(reply.debug_info, "ad_retrieval")
+        return ads_of_reply(reply)
 
     async def _look_up(
-        self, raw: ba.GenerateProtectedAppSignalsBidsRequest.GenerateProtectedAppSignalsBidsRawRequest
+        self,
+        raw: ba.GenerateProtectedAppSignalsBidsRequest.GenerateProtectedAppSignalsBidsRawRequest,
+        log: RequestLog,
     ) -> str:
         request = lookup_request(
             raw.contextual_protected_app_signals_data.ad_render_ids,
@@ -171,7 +175,10 @@ class BiddingService:
             consented_debug_config=raw.consented_debug_config if raw.HasField("consented_debug_config") else None,
         )
         with self._metrics.timed("lookup"):
-            return ads_of_reply(await _internal(self._lookup.get_values(request, timeout_s=self._retrieval_timeout_s)))
+            reply = await _internal(self._lookup.get_values(request, timeout_s=self._retrieval_timeout_s))
+        if reply.HasField("debug_info"):
+            log.add_downstream(reply.debug_info, "kv")
+        return ads_of_reply(reply)
 
     async def _bid(
         self,
@@ -196,9 +203,9 @@ class BiddingService:
         except UdfThrewError as error:
             self._metrics.event("generate_bid_threw")
             log.note(f"generateBid threw: {error.script_message}")
-            _note_console(log, BID_FUNCTION, error.console)
+            log.note_script(BID_FUNCTION, error.console)
             return None
-        _note_console(log, BID_FUNCTION, result.console)
+        log.note_script(BID_FUNCTION, result.console)
         return result.json
 
     def _set_egress_fields(
@@ -225,8 +232,3 @@ async def _internal(call: Awaitable[GetValuesResponse]) -> GetValuesResponse:
         return await call
     except AdytonError as error:
         raise DownstreamError("Ad retrieval failed", code="INTERNAL") from error
-
-
-def _note_console(log: RequestLog, function: str, lines: tuple[str, ...]) -> None:
-    for line in lines:
-        log.note(f"{function}: {line}")

@@ -18,9 +18,10 @@ from adyton.auction.kv_messages import (
 )
 from adyton.auction.retrieval.records import UdfRecord
 from adyton.auction.services.code_store import ScriptStore
-from adyton.auction.services.telemetry import Metrics
+from adyton.auction.services.telemetry import DebugPolicy, Metrics, RequestLog
 from adyton.kernel.errors import AdytonError
 from adyton.protocol.messages import kv_server_v2_pb2 as kv
+from adyton.sandbox.errors import UdfThrewError
 from adyton.sandbox.pool import SandboxPool
 from adyton.sandbox.values import HostHook, UdfHandle, UdfKind
 
@@ -46,6 +47,7 @@ class KeyValueService:
         handler_name: str,
         hooks: Mapping[str, HostHook],
         udf_timeout_ms: int,
+        debug: DebugPolicy,
         metrics: Metrics,
     ) -> None:
         self._pool = pool
@@ -55,6 +57,7 @@ class KeyValueService:
         self._handler_name = handler_name
         self._hooks = hooks
         self._udf_timeout_ms = udf_timeout_ms
+        self._debug = debug
         self._metrics = metrics
 
     async def get_values(self, request: kv.GetValuesRequest, *, timeout_s: float) -> kv.GetValuesResponse:
@@ -64,19 +67,24 @@ class KeyValueService:
         partition is a status inside an OK answer.
         """
         check_request(request)
+        log = self._debug.request_log("kv", request.consented_debug_config, request.log_context)
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._answer(request)
+                response = await self._answer(request, log)
         except TimeoutError as error:
             raise DownstreamError("The lookup did not end before the deadline", code="DEADLINE_EXCEEDED") from error
+        info = log.debug_info()
+        if info is not None:
+            response.debug_info.CopyFrom(info)
+        return response
 
-    async def _answer(self, request: kv.GetValuesRequest) -> kv.GetValuesResponse:
+    async def _answer(self, request: kv.GetValuesRequest, log: RequestLog) -> kv.GetValuesResponse:
         response = kv.GetValuesResponse()
         first = request.partitions[0]
         if is_pas(request):
             response.single_partition.id = first.id
             try:
-                response.single_partition.string_output = (await self._run(request, first)).decode()
+                response.single_partition.string_output = (await self._run(request, first, log)).decode()
             except AdytonError as error:
                 self._metrics.event("kv_udf_failed")
                 # Details of a script's failure may hold what it was given.
@@ -88,7 +96,7 @@ class KeyValueService:
         groups: dict[int, list[bytes]] = {}
         for partition in request.partitions:
             try:
-                output = await self._run(request, partition)
+                output = await self._run(request, partition, log)
             except AdytonError:
                 self._metrics.event("kv_udf_failed")
                 continue
@@ -99,23 +107,29 @@ class KeyValueService:
             response.compression_groups.add(compression_group_id=group_id, content=b"[" + b",".join(outputs) + b"]")
         return response
 
-    async def _run(self, request: kv.GetValuesRequest, partition: kv.RequestPartition) -> bytes:
+    async def _run(self, request: kv.GetValuesRequest, partition: kv.RequestPartition, log: RequestLog) -> bytes:
         """JSON text of one partition's output."""
         found = await self._script()
         if found is None:
             return dump(await (self._pas_lookup(partition) if is_pas(request) else self._tagged_lookup(partition)))
         handle, handler_name = found
         arguments = [dump(execution_metadata(request, partition)), *map(dump, udf_arguments(partition))]
-        with self._metrics.timed("kv_udf"):
-            result = await self._pool.call(
-                handle,
-                handler_name,
-                arguments,
-                deadline_ms=self._udf_timeout_ms,
-                hooks=self._hooks,
-                # The text of a list of ads is a string in the answer; who uses the ads parses it, once.
-                checks_json=not is_pas(request),
-            )
+        try:
+            with self._metrics.timed("kv_udf"):
+                result = await self._pool.call(
+                    handle,
+                    handler_name,
+                    arguments,
+                    deadline_ms=self._udf_timeout_ms,
+                    hooks=self._hooks,
+                    capture_console=log.is_consented,
+                    # The text of a list of ads is a string in the answer; who uses the ads parses it, once.
+                    checks_json=not is_pas(request),
+                )
+        except UdfThrewError as error:
+            log.note_script(handler_name, (*error.console, f"threw: {error.script_message}"))
+            raise
+        log.note_script(handler_name, result.console)
         return result.json
 
     async def _script(self) -> tuple[UdfHandle, str] | None:

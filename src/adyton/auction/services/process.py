@@ -225,6 +225,7 @@ class PartyProcess:
             handler_name=config.handler_name,
             hooks=store.hooks(),
             udf_timeout_ms=config.udf_timeout_ms,
+            debug=self._debug,
             metrics=self.metrics,
         )
 

@@ -265,6 +265,8 @@ class SellerFrontEndService:
         try:
             with self._metrics.timed("scoring_signals"):
                 response = await self._key_value.get_values(request, timeout_s=self._config.key_value_timeout_ms / 1000)
+            if response.HasField("debug_info"):
+                auction.log.add_downstream(response.debug_info, "kv")
             return scoring_signals_of_reply(response)
         except AdytonError as error:
             auction.log.note(f"scoring signals failed: {error.what}")

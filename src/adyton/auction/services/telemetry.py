@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -80,6 +80,11 @@ class RequestLog:
             _consented.info(
                 "%s", text, extra={"generation_id": self.generation_id, "adtech_debug_id": self.adtech_debug_id}
             )
+
+    def note_script(self, function: str, lines: Iterable[str]) -> None:
+        """`note` what a script said, one line each, under its function's name."""
+        for line in lines:
+            self.note(f"{function}: {line}")
 
     def debug_info(self) -> common.DebugInfo | None:
         """What the answer carries, or None if it must carry nothing."""
