@@ -16,9 +16,10 @@ from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import ValueType, check_sql
 from adyton.cleanroom.engine import open_engine
 from adyton.cleanroom.errors import TemplateRefusedError
-from adyton.cleanroom.join_keys import join_keys
-from adyton.kernel.chance import stream
+from adyton.cleanroom.join_keys import contract_join_key, join_keys
+from adyton.kernel.chance import InsecureFixedRandom, OsRandom, stream
 from adyton.kernel.errors import BadInputError
+from adyton.kernel.ids import ContractHash
 from adyton.kernel.ledger import PrivacyLoss
 
 COLUMNS: Mapping[str, ValueType] = {
@@ -200,6 +201,18 @@ def test_groups_of_fewer_than_k_users_never_appear_and_are_counted_with_noise() 
     assert answer(table, tight, k=5).threshold > 5 + math.log(1e6) / 0.1
 
 
+def test_a_group_just_under_k_is_not_shown_even_when_the_noise_would_lift_it() -> None:
+    """With a delta this large the noised threshold alone lets such a group through most of the time."""
+    groups = pa.table({"g0": [1, 2], "users": [9, 200], "rows": [9, 200]})
+    asked = request("SELECT segment, COUNT(*) AS n FROM joined GROUP BY segment", PrivacyLoss.of("0.1", "0.99"))
+    query = check_sql(asked.sql, COLUMNS, "user_id", where="query")
+    shown = [row[0] for _ in range(60) for row in noised_result(groups, query, asked, 10).rows]
+
+    assert 2 in shown
+    assert 1 not in shown
+    assert 1 in [row[0] for _ in range(60) for row in noised_result(groups, query, asked, 9).rows]
+
+
 def test_a_person_cannot_be_found_by_asking_with_and_without_them() -> None:
     """Differencing: the same query with and without one user, over and over; the guess is no better than epsilon says.
 
@@ -268,6 +281,14 @@ def test_a_request_survives_json() -> None:
     assert AggregateRequest.from_json(asked.as_json()) == asked
     with pytest.raises(BadInputError):
         AggregateRequest.from_json({**asked.as_json(), "bounds": {"m": [1]}})
+
+
+def test_join_keys_of_two_runs_cannot_be_compared() -> None:
+    contract, other = ContractHash("a" * 64), ContractHash("b" * 64)
+    keys = {contract_join_key(one, OsRandom()) for one in (contract, contract, other)}
+    fixed = {contract_join_key(one, InsecureFixedRandom(1)) for one in (contract, other)}
+
+    assert (len(keys), len(fixed)) == (3, 2)
 
 
 def test_join_keys_are_hmacs_however_the_ids_are_held() -> None:
