@@ -263,6 +263,9 @@ class Life:
             else:
                 with pytest.raises(AuctionResultError, match="timestamp"):
                     self.persist(asked)
+        elif self.model.is_opted_out:
+            # An app must not learn the choice from its call: whatever comes back is no winner.
+            assert not self.device.persist_ad_selection_result(asked.ad_selection_id, asked.reply or b"").has_winner
         else:
             with pytest.raises(UnknownSelectionError):
                 self.persist(asked)
