@@ -10,14 +10,16 @@ share of it, under `@state`, to attested code of an active contract only, as it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from adyton.cleanroom.contract import DatasetTerms
+from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.party import Party
-from adyton.cleanroom.sealed_table import Manifest
+from adyton.cleanroom.sealed_table import Manifest, manifest_path, sealed_path
 from adyton.kernel.ids import ContractHash, DatasetId
 
 STATE_ID: Final = DatasetId("@state")
@@ -32,6 +34,26 @@ def batch_id(dataset_id: str, version: int) -> DatasetId:
 def dataset_of(some_id: str) -> DatasetId:
     """The dataset of a batch's id, or of a dataset's own."""
     return DatasetId(some_id.partition("@v")[0])
+
+
+def sealed_files(contract: Contract, folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Sealed file and manifest of every dataset, and of the versions appended to it that lie in `folder`."""
+    found = {}
+    for terms in contract.datasets:
+        own = (terms.dataset_id, terms.version)
+        found[str(terms.dataset_id)] = (sealed_path(folder, *own), manifest_path(folder, *own))
+        for version in _versions(folder, terms) if terms.appends else ():
+            pair = (sealed_path(folder, terms.dataset_id, version), manifest_path(folder, terms.dataset_id, version))
+            found[str(batch_id(terms.dataset_id, version))] = pair
+    return found
+
+
+def _versions(folder: Path, terms: DatasetTerms) -> Iterator[int]:
+    # The manifest is written last: where it lies, the sealed file is whole.
+    for path in folder.glob(f"{terms.dataset_id}.v*.manifest.json"):
+        number = path.name.removeprefix(f"{terms.dataset_id}.v").removesuffix(".manifest.json")
+        if number.isdigit() and int(number) > terms.version:
+            yield int(number)
 
 
 def is_appended(manifest: Manifest, terms: DatasetTerms) -> bool:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from adyton.cleanroom.appended import STATE_ID, batch_id, is_appended, state_key_name, state_share
 from adyton.cleanroom.broker import ActiveContracts, DataKeys, ReleaseTerms
 from adyton.cleanroom.contract_states import ContractState
-from adyton.cleanroom.errors import ContractSignatureError, ContractStateError
-from adyton.cleanroom.party import Party
-from adyton.cleanroom.sealed_table import Manifest, owner_dek
+from adyton.cleanroom.errors import ContractSignatureError, ContractStateError, SealBrokenError
+from adyton.cleanroom.party import Party, PartyIdentity
+from adyton.cleanroom.sealed_table import Manifest, load_manifest, owner_dek
 from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.cleanroom.signed_contract import SignedContract
 from adyton.kernel.clock import Clock
+from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import ContractHash, PartyName
 
 
@@ -75,6 +77,33 @@ def data_keys(manifests: Iterable[Manifest] | Callable[[], Iterable[Manifest]], 
         return SecretBytes(owner_dek(manifest, owner)) if manifest is not None else None
 
     return find
+
+
+class OwnedManifests:
+    """An owner's sealed tables in a folder, as they lie there at the moment of asking; others' are passed over."""
+
+    def __init__(self, folder: Path, owner: PartyIdentity) -> None:
+        self._folder, self._owner = folder, owner
+        self._checked: dict[tuple[str, int], Manifest | None] = {}
+
+    def now(self) -> list[Manifest]:
+        """Each manifest that the owner signed; one that was looked at before is not read again unless it changed."""
+        found = []
+        for path in sorted(self._folder.glob("*.manifest.json")):
+            known = (path.name, path.stat().st_mtime_ns)
+            if known not in self._checked:
+                self._checked[known] = self._owned(path)
+            if (manifest := self._checked[known]) is not None:
+                found.append(manifest)
+        return found
+
+    def _owned(self, path: Path) -> Manifest | None:
+        try:
+            manifest = load_manifest(path)
+            manifest.check_signature(self._owner)
+        except (BadInputError, SealBrokenError):
+            return None
+        return manifest
 
 
 def key_name(dataset_id: str, version: int, ciphertext_sha256: str) -> str:

@@ -189,6 +189,11 @@ class OpenedTable:
         if waiting:
             yield _coded(pa.Table.from_batches(waiting)[column])
 
+    def distinct_ids(self) -> list[pa.Array]:
+        """User ids as text, each at least once; an array for each slab."""
+        slabs = (slab.unify_dictionaries() for slab in self.id_slabs())
+        return [slab.chunk(0).dictionary for slab in slabs if slab.num_chunks]
+
     def part(self, keys: NDArray[np.int64], names: Sequence[str], index: int, parts: int) -> pa.Table:
         """The rows of the users of one part: `user_key` and `names`. Raises SealBrokenError."""
         if parts == 1:

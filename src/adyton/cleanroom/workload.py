@@ -32,7 +32,7 @@ from adyton.cleanroom.join_keys import contract_join_key
 from adyton.cleanroom.join_state import NEVER_MS, JoinState, PartyPast, check_order, past_of, users_with
 from adyton.cleanroom.joined_view import joined_view
 from adyton.cleanroom.literal_scan import LiteralScan, texts_of
-from adyton.cleanroom.opened_inputs import CODED, OpenedTable
+from adyton.cleanroom.opened_inputs import OpenedTable
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
 from adyton.cleanroom.reservations import Reservations
 from adyton.cleanroom.user_level import UserLevelWork
@@ -208,7 +208,7 @@ class Workload:
         """Every user id that the run has seen in the clear, for the scan."""
         made = []
         for place, one in enumerate(self.tables):
-            ids = pa.chunked_array([chunk for slab in one.id_slabs() for chunk in slab.chunks], CODED)
+            ids = pa.chunked_array(one.distinct_ids(), pa.string())
             column = one.schema.user_id.name
             if place == 0 and whole is not None:
                 ids = whole.table[column].cast(pa.string())

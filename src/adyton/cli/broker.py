@@ -15,12 +15,13 @@ from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.broker_server import address_of, listen, serve
 from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.hardening import no_core_dump
-from adyton.cleanroom.key_release import active_contracts, data_keys
-from adyton.cleanroom.sealed_table import load_manifest
+from adyton.cleanroom.key_release import OwnedManifests, active_contracts, data_keys
+from adyton.cleanroom.sealed_table import Manifest, load_manifest
 from adyton.cleanroom.signed_contract import load_contract
 from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
 from adyton.kernel.audit import GENESIS_HASH, verify_chain
 from adyton.kernel.clock import SystemClock, iso_utc
+from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import ContractHash
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -37,7 +38,12 @@ def broker() -> None:
 @click.option(
     "--contract", "contracts", required=True, multiple=True, type=_FILE, help="A signed contract. Repeatable."
 )
-@click.option("--manifest", "manifests", required=True, multiple=True, type=_FILE, help="A sealed table's. Repeatable.")
+@click.option("--manifest", "manifests", multiple=True, type=_FILE, help="A sealed table's. Repeatable.")
+@click.option(
+    "--sealed",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of sealed tables: the owner's manifests there count, also those that come later.",
+)
 @click.option(
     "--store",
     required=True,
@@ -84,6 +90,7 @@ def serve_command(
     passphrase_file: Path | None,
     contracts: tuple[Path, ...],
     manifests: tuple[Path, ...],
+    sealed: Path | None,
     store: Path,
     address: str,
     revocation_lists: tuple[Path, ...],
@@ -104,12 +111,19 @@ def serve_command(
     if sys.platform == "linux":
         no_core_dump()
     owner = open_party(key_file, passphrase_file)
+    if not manifests and sealed is None:
+        raise BadInputError("name the owner's sealed tables", hint="--manifest FILE or --sealed FOLDER")
     tables = [load_manifest(path) for path in manifests]
     for table in tables:
         table.check_signature(owner.identity)
+    lying = OwnedManifests(sealed, owner.identity) if sealed is not None else None
+
+    def owned() -> list[Manifest]:
+        return [*tables, *(lying.now() if lying is not None else ())]
 
     def active(contract_hash: ContractHash) -> ContractTerms | None:
-        return active_contracts([load_contract(path) for path in contracts], owner.name, clock)(contract_hash)
+        signed = [load_contract(path) for path in contracts]
+        return active_contracts(signed, owner.name, clock, owned)(contract_hash)
 
     for path in contracts:
         load_contract(path)
@@ -128,8 +142,8 @@ def serve_command(
     sock = listen(address)
     try:
         click.echo(address_of(sock))
-        click.echo(f"broker of {owner.name}: {len(contracts)} contracts, {len(tables)} tables", err=True)
-        serve(KeyBroker(owner.name, memory, active, data_keys(tables, owner), clock=clock, reference=reference), sock)
+        click.echo(f"broker of {owner.name}: {len(contracts)} contracts, {len(owned())} tables", err=True)
+        serve(KeyBroker(owner.name, memory, active, data_keys(owned, owner), clock=clock, reference=reference), sock)
     finally:
         memory.close()
         sock.close()

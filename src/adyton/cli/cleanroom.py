@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from adyton.cleanroom.appended import sealed_files
 from adyton.cleanroom.attestation.checks import Platform
 from adyton.cleanroom.attestation.dev_tpm import measurement_of
 from adyton.cleanroom.attestation.tpm_counter import TpmCounter
@@ -22,12 +24,12 @@ from adyton.cleanroom.ledger_store import FileCounter, LedgerStore, MonotonicCou
 from adyton.cleanroom.measurement import code_measurement, measured
 from adyton.cleanroom.receipt import load_receipt
 from adyton.cleanroom.run import open_output, run_cleanroom
-from adyton.cleanroom.sealed_table import manifest_path, sealed_path
 from adyton.cleanroom.signed_contract import load_contract
+from adyton.cleanroom.stream_run import CleanroomStream
 from adyton.cleanroom.tpm_folder import make_tpm_folder, started_tpm
 from adyton.cleanroom.tpm_guard import TpmGuardedCounter
 from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
-from adyton.kernel.errors import BadInputError
+from adyton.kernel.errors import BadInputError, RefusedError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _PATH = click.Path(path_type=Path)
@@ -54,6 +56,11 @@ def cleanroom() -> None:
 @_tpm
 @click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
 @click.option("--engine", type=click.Choice([kind.value for kind in EngineKind]), help="Instead of the job's own.")
+@click.option(
+    "--incremental",
+    is_flag=True,
+    help="Join only what was appended since the run before; its state lies by the ledger.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The receipt as JSON on stdout.")
 def run_command(
     contract: Path,
@@ -66,28 +73,17 @@ def run_command(
     tpm: Path | None,
     threads: int,
     engine: str | None,
+    incremental: bool,
     as_json: bool,
 ) -> None:
     """Run a job of CONTRACT. The enclave's process opens the tables; this one sees nothing of them."""
-    try:
-        job = JobSpec.from_json(json.loads(job_file.read_text()))
-    except ValueError as error:
-        raise BadInputError("the job is no JSON", where=job_file.name) from error
+    job = _job(job_file)
     if engine is not None:
         job = replace(job, engine=EngineKind(engine))
-    addresses = {}
-    for text in brokers:
-        owner, separator, address = text.partition("=")
-        if not separator:
-            raise BadInputError(f"{text!r} is not OWNER=ADDRESS")
-        addresses[owner] = address
-    inputs = {
-        str(d.dataset_id): (
-            sealed_path(sealed, d.dataset_id, d.version),
-            manifest_path(sealed, d.dataset_id, d.version),
-        )
-        for d in load_contract(contract).contract.datasets
-    }
+    if incremental:
+        job = replace(job, incremental=True)
+    addresses = _addresses(brokers)
+    inputs = sealed_files(load_contract(contract).contract, sealed)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
@@ -116,6 +112,65 @@ def run_command(
         click.echo("\n".join([str(result.receipt_path), *(str(one.path) for one in result.outputs)]))
     if result.receipt.is_development:
         click.echo("DEVELOPMENT enclave: the protocol is real, the protection is not", err=True)
+
+
+@cleanroom.command("stream")
+@click.argument("contract", type=_FILE)
+@click.option("--job", "job_file", required=True, type=_FILE, help="JSON: a job that trains and scores.")
+@click.option("--sealed", required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--broker", "brokers", multiple=True, required=True, metavar="OWNER=ADDRESS", help="Repeatable.")
+@click.option("--ledger", required=True, type=_PATH, help="SQLite file of the privacy ledger.")
+@click.option("--counter", required=True, type=_PATH, help="File that guards the ledger; keep it elsewhere.")
+@click.option("--out", required=True, type=_PATH, help="New folder: `first`, then `batch-000001` and so on.")
+@click.option("--threads", type=click.IntRange(1), default=2, show_default=True)
+@click.option("--poll-ms", type=click.IntRange(1), default=50, show_default=True, help="How often to look for a batch.")
+@click.option("--batches", type=click.IntRange(1), help="End after so many batches with scores.")
+def stream_command(
+    contract: Path,
+    job_file: Path,
+    sealed: Path,
+    brokers: tuple[str, ...],
+    ledger: Path,
+    counter: Path,
+    out: Path,
+    threads: int,
+    poll_ms: int,
+    batches: int | None,
+) -> None:
+    """Train once, then score every version that parties append to the folder of sealed tables.
+
+    Prints one JSON line for each batch: its folder and the milliseconds from seeing it to its sealed scores.
+    """
+    agreed = load_contract(contract).contract
+    seen = sealed_files(agreed, sealed)
+    done = 0
+    with CleanroomStream(
+        contract, seen, _addresses(brokers), _job(job_file), out, ledger=ledger, counter=counter, threads=threads
+    ) as stream:
+        click.echo(json.dumps({"folder": str(stream.first.receipt_path.parent)}))
+        if stream.first.receipt.is_development:
+            click.echo("DEVELOPMENT enclave: the protocol is real, the protection is not", err=True)
+        taken, tried = set(seen), dict[str, int]()
+        while batches is None or done < batches:
+            batch = {name: files for name, files in sealed_files(agreed, sealed).items() if name not in taken}
+            ages = {name: manifest.stat().st_mtime_ns for name, (_, manifest) in batch.items()}
+            if ages == tried:
+                time.sleep(poll_ms / 1000)
+                continue
+            tried = ages
+            started = time.monotonic()
+            try:
+                result = stream.score(batch)
+            except (RefusedError, BadInputError) as refusal:
+                # Told once; tried again with what comes next, or when the owner puts another file in its place.
+                click.echo(json.dumps({"batch": sorted(batch), **refusal.as_json()}))
+                continue
+            taken |= set(batch)
+            tried = {}
+            took_ms = round(1000 * (time.monotonic() - started), 1)
+            folder = None if result is None else str(result.receipt_path.parent)
+            click.echo(json.dumps({"batch": sorted(batch), "folder": folder, "took_ms": took_ms}))
+            done += result is not None
 
 
 @cleanroom.command("open")
@@ -178,3 +233,20 @@ def measurement_command(as_json: bool, platform: str) -> None:
     code = code_measurement()
     stated = measurement_of(code) if platform == Platform.DEV_TPM.value else code
     click.echo(json.dumps(measured(), indent=1) if as_json else stated.hex())
+
+
+def _job(path: Path) -> JobSpec:
+    try:
+        return JobSpec.from_json(json.loads(path.read_text()))
+    except ValueError as error:
+        raise BadInputError("the job is no JSON", where=path.name) from error
+
+
+def _addresses(brokers: tuple[str, ...]) -> dict[str, str]:
+    addresses = {}
+    for text in brokers:
+        owner, separator, address = text.partition("=")
+        if not separator:
+            raise BadInputError(f"{text!r} is not OWNER=ADDRESS")
+        addresses[owner] = address
+    return addresses

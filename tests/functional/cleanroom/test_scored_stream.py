@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -97,3 +101,30 @@ def test_a_batch_of_late_rows_is_refused_and_the_next_one_scored(
         (room.folder / "sealed" / "advertiser-log.v2.sealed").unlink()
         files = room.append("advertiser", later_impressions("advertiser", 1), 2)
         assert stream.score({"advertiser-log@v2": files}) is not None
+
+
+def test_the_command_scores_what_is_sealed_into_the_folder(
+    make_room: Callable[..., Any], later_impressions: Callable[[str, int], pa.Table], tmp_path: Path
+) -> None:
+    room = make_room(appends=True)
+    job = room.job("typed", Template.TRAIN, Template.SCORE)
+    (tmp_path / "job.json").write_text(json.dumps(job.as_json()))
+    command = [sys.executable, "-m", "adyton", "cleanroom", "stream", str(room.folder / "contract.json")]
+    command += ["--job", str(tmp_path / "job.json"), "--sealed", str(room.folder / "sealed"), "--batches", "1"]
+    command += [f"--broker={name}={address}" for name, address in room.brokers.items()]
+    command += ["--ledger", str(tmp_path / "l" / "ledger.sqlite"), "--counter", str(tmp_path / "c" / "counter.json")]
+    process = subprocess.Popen([*command, "--out", str(tmp_path / "out")], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        assert json.loads(process.stdout.readline())["folder"].endswith("first")
+        room.append("advertiser", later_impressions("advertiser", 1), 2)
+        told = json.loads(process.stdout.readline())
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+    assert told["batch"] == ["advertiser-log@v2"]
+    assert (Path(told["folder"]) / "predictions.advertiser.box").exists()
+    assert told["took_ms"] > 0
