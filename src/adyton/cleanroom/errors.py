@@ -13,6 +13,7 @@ RefusedError
 ├── TemplateRefusedError     the job asks for what the contract does not allow
 ├── GateRefusedError         an output did not pass the release gate
 ├── LedgerRollbackError      the ledger's file is older than its counter
+├── PsiRefusedError          a match-rate exchange is not answered
 ├── StateRefusedError        what an incremental run carried on is damaged, another's or not the newest
 └── ReceiptRefusedError      a receipt does not verify
 UnavailableError
@@ -70,6 +71,10 @@ class GateRefusedError(RefusedError):
 
 class LedgerRollbackError(RefusedError):
     """The ledger's file is older than the counter that guards it."""
+
+
+class PsiRefusedError(RefusedError):
+    """An exchange about shared users is not answered, since the answer would tell too much."""
 
 
 class StateRefusedError(RefusedError):

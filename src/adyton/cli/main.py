@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "seal": ("adyton.cli.seal:seal", "Seal a table for its owner and for checked enclaves."),
     "contract": ("adyton.cli.contract:contract", "Draft, sign, show and verify a contract."),
     "cleanroom": ("adyton.cli.cleanroom:cleanroom", "Run jobs on sealed tables and open their outputs."),
+    "psi": ("adyton.cli.psi:psi", "Count shared users before a contract, noised."),
     "receipt": ("adyton.cli.receipt:receipt", "Check receipts of clean-room runs."),
     "attest": ("adyton.cli.attest:attest", "Check attestation evidence by name."),
     "broker": ("adyton.cli.broker:broker", "Release data keys to attested code only."),
