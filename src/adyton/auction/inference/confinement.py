@@ -27,6 +27,7 @@ _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
 _ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -47,6 +48,10 @@ _WALL = [
     "/dev",
     "--tmpfs",
     "/tmp",  # noqa: S108  the sandbox's own, which is empty and gone with it
+    # Where the loader finds libraries outside of its own folders, such as those of a Python in /usr/local.
+    "--ro-bind-try",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.cache",
 ]
 _PROBE = "import json, sys; print(json.dumps([sys.prefix, sys.base_prefix, sys.executable, *sys.path]))"
 _PROBE_TIMEOUT_S = 60
