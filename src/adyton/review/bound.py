@@ -42,15 +42,14 @@ def lower_bound(day: Day, *, n_steps: int = 300) -> Bound:
 
 def _refined_bound(arrays: DayArrays, unserved_value: float, n_steps: int) -> float:
     n_fine = n_steps // 4
-    level, step = (share * _value_density(arrays) for share in _START_AND_STEP[unserved_value > 0])
-    start = np.full((len(arrays.shift_start), -(-arrays.horizon // BIN_MINUTES)), level)
+    start, step = start_and_step(arrays, unserved_value, BIN_MINUTES)
     unserved = unserved_cost(arrays, unserved_value)
-    bound, price, _ = ascend(arrays, unserved, start, BIN_MINUTES, n_steps - n_fine, step, 1.0)
+    bound, price, _ = ascend(arrays, unserved, start, BIN_MINUTES, n_steps - n_fine, step)
     if not n_fine:
         return bound
     n_bins = -(-arrays.horizon // FINE_BIN_MINUTES)
     start = np.repeat(price, BIN_MINUTES // FINE_BIN_MINUTES, axis=1)[:, :n_bins]
-    fine, _, _ = ascend(arrays, unserved, start, FINE_BIN_MINUTES, n_fine, _FINE_STEP * step, 1.0)
+    fine, _, _ = ascend(arrays, unserved, start, FINE_BIN_MINUTES, n_fine, _FINE_STEP * step)
     return max(bound, fine)
 
 
@@ -61,17 +60,18 @@ def unserved_cost(arrays: DayArrays, unserved_value: float) -> FloatArray:
 
 
 def dual_prices(
-    arrays: DayArrays, unserved_value: float, *, n_steps: int, bin_minutes: int = BIN_MINUTES, n_days: float = 1.0
+    arrays: DayArrays, unserved_value: float, *, n_steps: int, bin_minutes: int = BIN_MINUTES
 ) -> tuple[float, FloatArray]:
-    """(best bound found, float64[M, B] mean prices of the last steps); unserved_value: 0 for A1, 1 for A2.
-
-    n_days: days (or share of one) whose ads `arrays` holds, for one roster; the bound is then that of all of them.
-    """
-    n_bins = -(-arrays.horizon // bin_minutes)
-    level, step = (share * _value_density(arrays) for share in _START_AND_STEP[unserved_value > 0])
-    start = np.full((len(arrays.shift_start), n_bins), level)
-    bound, _, mean = ascend(arrays, unserved_cost(arrays, unserved_value), start, bin_minutes, n_steps, step, n_days)
+    """(best bound found, float64[M, B] mean prices of the last steps); unserved_value: 0 for A1, 1 for A2."""
+    start, step = start_and_step(arrays, unserved_value, bin_minutes)
+    bound, _, mean = ascend(arrays, unserved_cost(arrays, unserved_value), start, bin_minutes, n_steps, step)
     return bound, mean
+
+
+def start_and_step(arrays: DayArrays, unserved_value: float, bin_minutes: int) -> tuple[FloatArray, float]:
+    """Prices to begin with, float64[M, B], and the first step of `engine.dual.climb`."""
+    level, step = (share * _value_density(arrays) for share in _START_AND_STEP[unserved_value > 0])
+    return np.full((len(arrays.shift_start), -(-arrays.horizon // bin_minutes)), level), step
 
 
 _START_AND_STEP = {False: (0.1, 0.4), True: (0.5, 1.0)}

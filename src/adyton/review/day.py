@@ -269,16 +269,21 @@ def _members(market_names: npt.NDArray[np.str_], markets: Sequence[tuple[str, ..
     return first, np.array([moderator for members in lists for moderator in members], dtype=np.int64)
 
 
+def planned_minutes(workbook: Workbook, config: DayConfig, moderator_row: IntArray) -> IntArray:
+    """Length of each shift as planned, int64[M]: 4·Productivity per day, unknown is the whole horizon."""
+    minutes = 4 * workbook.moderators.productivity[moderator_row] * (config.horizon / MINUTES_PER_DAY)
+    return np.minimum(np.nan_to_num(minutes, nan=config.horizon), config.horizon).astype(np.int64)
+
+
 def _shifts(
     workbook: Workbook, config: DayConfig, moderator_row: IntArray, roster_seed: int
 ) -> tuple[IntArray, IntArray]:
-    """[start, end) of each shift: 4·Productivity minutes per day, at most the horizon; unknown is the whole horizon.
+    """[start, end) of each shift; who does not come has an empty one.
 
     By time zone: a shift begins between 7 and 10 o'clock local time, and earlier where it would outlast the horizon,
     so that options compare days of equal capacity.
     """
-    minutes = 4 * workbook.moderators.productivity[moderator_row] * (config.horizon / MINUTES_PER_DAY)
-    length = np.minimum(np.nan_to_num(minutes, nan=config.horizon), config.horizon).astype(np.int64)
+    length = planned_minutes(workbook, config, moderator_row)
     start = np.zeros(len(length), dtype=np.int64)
     if config.is_shift_by_time_zone:
         begins = 7 * 60 + stream(roster_seed, "review", "shift starts").integers(0, 7, len(length)) * 30

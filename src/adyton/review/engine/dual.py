@@ -123,22 +123,32 @@ def evaluate(
 
 
 @njit(cache=True, nogil=True)
+def climb(
+    price: FloatArray, squares: FloatArray, used: FloatArray, room: FloatArray, bin_minutes: int, step: float
+) -> None:
+    """Move `price` up where more minutes are used than there are, down where fewer; never below 0.
+
+    squares: float64[M, B], sum of the squared slopes so far, updated: moves shrink as in AdaGrad (Duchi et al. 2011).
+    step: size of the first move of a price, in loss per minute.
+    """
+    for moderator in range(price.shape[0]):
+        for b in range(price.shape[1]):
+            slope = (used[moderator, b] - room[moderator, b]) / bin_minutes
+            squares[moderator, b] += slope * slope
+            move = step * slope / math.sqrt(squares[moderator, b])
+            price[moderator, b] = max(0.0, price[moderator, b] + move)
+
+
+@njit(cache=True, nogil=True)
 def ascend(
-    day: DayArrays,
-    unserved: FloatArray,
-    start_price: FloatArray,
-    bin_minutes: int,
-    n_steps: int,
-    step: float,
-    n_days: float,
+    day: DayArrays, unserved: FloatArray, start_price: FloatArray, bin_minutes: int, n_steps: int, step: float
 ) -> tuple[float, FloatArray, FloatArray]:
     """The best bound found in `n_steps` projected steps, its prices, and the mean price of the last half of the steps.
 
-    n_days: days (or share of one) whose ads `day` holds, all for the one roster: capacity is taken that often.
-    step: size of the first move of a price, in loss per minute; later moves shrink as in AdaGrad (Duchi et al. 2011).
+    step: see `climb`.
     """
     n_moderators, n_bins = start_price.shape
-    room = n_days * capacity(day, n_bins, bin_minutes)
+    room = capacity(day, n_bins, bin_minutes)
     price = start_price.copy()
     best_price, mean_price = price.copy(), np.zeros_like(price)
     squares = np.full(price.shape, 1e-12)
@@ -156,12 +166,7 @@ def ascend(
         if 2 * k >= n_steps:
             n_mean += 1
             mean_price += price
-        for moderator in range(n_moderators):
-            for b in range(n_bins):
-                slope = (used[moderator, b] - room[moderator, b]) / (bin_minutes * n_days)
-                squares[moderator, b] += slope * slope
-                move = step * slope / math.sqrt(squares[moderator, b])
-                price[moderator, b] = max(0.0, price[moderator, b] + move)
+        climb(price, squares, used, room, bin_minutes, step)
     if n_mean:
         mean_price /= n_mean
     return best, best_price, mean_price
