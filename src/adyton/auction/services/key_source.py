@@ -36,7 +36,7 @@ async def load_keys(config: KeysConfig, fetcher: BlobFetcher, *, caller: Atteste
         private = parse_private_keys(await fetcher.fetch(config.private_keys))
     elif caller is None:
         raise ConfigError(
-            "coordinators release keys to attested services only", where="keys.coordinators", hint="start it with --evidence"
+            "coordinators release keys to attested services only", where="keys.coordinators", hint="give --evidence"
         )
     else:
         from adyton.auction.keys.client import fetch_private_keys  # its HTTP client loads slowly
