@@ -64,6 +64,8 @@ def listen(address: str) -> socket.socket:
 
     Raises BrokerUnavailableError if the address cannot be had. A stale UNIX socket is not removed silently.
     """
+    if not address.startswith(("unix:", "http://")):
+        raise BrokerUnavailableError("cannot listen there", where=address, hint="http://127.0.0.1:PORT or unix:/path")
     try:
         if address.startswith("unix:"):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -199,7 +199,7 @@ class Contract:
         _refuse_twice("rule", [f"{rule.owner}/{rule.population}" for rule in self.rules])
         _refuse_twice("output", [terms.output.value for terms in self.outputs])
         if len(names) < 2:
-            raise ContractError("a contract needs at least two parties")
+            raise ContractError("a contract needs at least two parties", hint="give --party for each")
         if not self.datasets:
             raise ContractError("a contract needs at least one dataset")
         if self.expires_at_ms <= self.starts_at_ms:
@@ -207,7 +207,11 @@ class Contract:
         accounts = {rule.account for rule in self.rules}
         for terms in self.datasets:
             if terms.owner not in names:
-                raise ContractError("the owner is not a party", where=str(terms.dataset_id))
+                raise ContractError(
+                    f"its owner {terms.owner} is not a party",
+                    where=str(terms.dataset_id),
+                    hint=f"give --party {terms.owner}.party.json too",
+                )
             if terms.account() not in accounts:
                 raise ContractError("its owner states no rule for this population", where=str(terms.dataset_id))
             if any(r.account == terms.account() and terms.join_column in r.query_columns for r in self.rules):

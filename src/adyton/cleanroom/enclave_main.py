@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from adyton.cleanroom.errors import EnclaveUnavailableError
 from adyton.cleanroom.hardening import Measure, shut_in
 from adyton.cleanroom.private_memory import FOLDER
-from adyton.kernel.errors import AdytonError
+from adyton.kernel.errors import AdytonError, BadInputError
 
 if TYPE_CHECKING:
     from adyton.cleanroom.enclave import Enclave, EnclaveResult
@@ -179,7 +179,10 @@ def _compile_in_memory() -> None:
 def _tcp_port(address: str) -> int | None:
     if address.startswith("unix:"):
         return None
-    return int(address.rstrip("/").rpartition(":")[2])
+    port = address.rstrip("/").rpartition(":")[2]
+    if not port.isdecimal():
+        raise BadInputError("a broker's address has no port", where=address, hint="http://HOST:PORT or unix:/path")
+    return int(port)
 
 
 if __name__ == "__main__":

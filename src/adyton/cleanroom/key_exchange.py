@@ -102,7 +102,11 @@ def fetch_key(
     """
     address = brokers.get(str(terms.owner))
     if address is None:
-        raise EnclaveUnavailableError(f"no broker of {terms.owner} was named", where=str(terms.dataset_id))
+        raise EnclaveUnavailableError(
+            f"no broker of {terms.owner} was named",
+            where=str(terms.dataset_id),
+            hint=f"--broker {terms.owner}=unix:/path or http://HOST:PORT",
+        )
     with BrokerClient(address) as broker:
         nonce = broker.nonce()
         binding = binding_hash(nonce, contract.hash, keys.receiving_public)

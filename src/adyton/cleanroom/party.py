@@ -210,12 +210,16 @@ def load_party(path: Path, passphrase: bytes) -> Party:
     except (ValueError, KeyError, TypeError, BadInputError) as error:
         if isinstance(error, KeyFileError):
             raise
-        raise KeyFileError("this is no key file", where=path.name) from error
+        raise KeyFileError("this is no key file", where=path.name, hint="it is called NAME.key.json") from error
     try:
         with SecretBytes(_key_from(passphrase, salt, scrypt_n)) as key:
             plain = AESGCM(key.data).decrypt(nonce, ciphertext, canonical_bytes(identity.as_json()))
     except (InvalidTag, ValueError):
-        raise WrongPassphraseError("the key file does not open with this passphrase", where=path.name) from None
+        raise WrongPassphraseError(
+            "the key file does not open with this passphrase",
+            where=path.name,
+            hint="each party has its own: set ADYTON_PASSPHRASE or give --passphrase-file",
+        ) from None
     with SecretBytes(plain), SecretBytes(plain[:32]) as signing, SecretBytes(plain[32:]) as receiving:
         party = Party(
             identity.name,

@@ -229,6 +229,9 @@ def load_manifest(path: Path) -> Manifest:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise BadInputError("the manifest is larger than 1 MiB", where=path.name)
         return Manifest.from_json(json.loads(path.read_text()))
+    except FileNotFoundError:
+        hint = "it lies beside the sealed table, which its owner hands over with it"
+        raise BadInputError("there is no such manifest", where=path.name, hint=hint) from None
     except (OSError, ValueError, RecursionError) as error:
         raise BadInputError("the manifest cannot be read", where=path.name) from error
 

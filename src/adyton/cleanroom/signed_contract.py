@@ -139,10 +139,11 @@ class SignedContract:
         Raises ContractError.
         """
         if not isinstance(value, Mapping) or "contract" not in value:
-            raise ContractError("this is no contract file")
+            raise ContractError("this is no contract file", hint="make one: adyton contract draft FILE")
         contract = Contract.from_json(value["contract"])
         if value.get("contract_hash") != contract.hash:
-            raise ContractError("the stated hash is not the contract's", hint="was it edited by hand?")
+            hint = "was it edited by hand? `adyton contract rule` changes a draft"
+            raise ContractError("the stated hash is not the contract's", hint=hint)
         try:
             signatures = {PartyName(str(k)): bytes.fromhex(v) for k, v in dict(value.get("signatures", {})).items()}
             notices = tuple(
@@ -167,9 +168,12 @@ def unsigned(contract: Contract) -> SignedContract:
 def load_contract(path: Path) -> SignedContract:
     """The contract in a file. Raises ContractError."""
     try:
-        if path.stat().st_size > MAX_CONTRACT_BYTES:
-            raise ContractError("the contract file is larger than 4 MiB", where=path.name)
-        return SignedContract.from_json(json.loads(path.read_text()))
+        with path.open("rb") as file:
+            text = file.read(MAX_CONTRACT_BYTES + 1)
+        return SignedContract.from_json(json.loads(text) if len(text) <= MAX_CONTRACT_BYTES else None)
+    except ContractError as error:
+        where = path.name if error.where is None else f"{path.name}, {error.where}"
+        raise ContractError(error.what, where=where, hint=error.hint) from error
     except (OSError, ValueError, RecursionError) as error:
         raise ContractError("the contract file cannot be read", where=path.name) from error
 

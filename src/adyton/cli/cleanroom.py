@@ -246,7 +246,8 @@ def _addresses(brokers: tuple[str, ...]) -> dict[str, str]:
     addresses = {}
     for text in brokers:
         owner, separator, address = text.partition("=")
-        if not separator:
-            raise BadInputError(f"{text!r} is not OWNER=ADDRESS")
+        if not separator or not address.startswith(("unix:/", "http://", "https://")):
+            hint = "publisher=unix:/path or publisher=http://HOST:PORT"
+            raise BadInputError(f"{text!r} is not OWNER=ADDRESS", where="--broker", hint=hint)
         addresses[owner] = address
     return addresses

@@ -266,9 +266,12 @@ def verify_command(file: Path, as_json: bool) -> None:
 
 def _exact(text: str, option: str) -> Fraction:
     try:
-        return Fraction(text)
+        number = Fraction(text)
     except (ValueError, ZeroDivisionError):
-        raise BadInputError("not a number such as 3, 1/2 or 1e-6", where=option) from None
+        number = Fraction(-1)
+    if number < 0:
+        raise BadInputError("not a number such as 3, 1/2 or 1e-6", where=option)
+    return number
 
 
 def _moment_ms(text: str) -> int:

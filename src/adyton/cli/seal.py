@@ -9,6 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from adyton.cleanroom.errors import ContractError
 from adyton.cleanroom.sealed_table import manifest_path, seal_file, sealed_path
 from adyton.cleanroom.table_columns import declare_columns
 from adyton.cleanroom.table_mapping import Mapper, TableMapping
@@ -43,13 +44,14 @@ def seal(
 ) -> None:
     """Seal FILE (CSV or Parquet). Plaintext never touches a disk again."""
     owner = open_party(key_file, passphrase_file)
-    try:
-        schema = TableSchema.from_json(json.loads(schema_file.read_text()))
-    except ValueError as error:
-        raise BadInputError("the schema is no JSON", where=schema_file.name) from error
+    schema = _schema(schema_file)
     mapper = None if mapping_file is None else Mapper(_mapping(mapping_file))
     held = file_schema(file)
-    columns = declare_columns(schema, held if mapper is None else mapper.schema(schema, held))
+    try:
+        columns = declare_columns(schema, held if mapper is None else mapper.schema(schema, held))
+    except ContractError as error:
+        hint = error.hint or "the schema names columns as the file does, or --mapping says what they are called there"
+        raise ContractError(error.what, where=f"{file.name}, column {error.where}", hint=hint) from error
     console = Console(stderr=True)
     with Progress(
         TextColumn("sealing"),
@@ -79,6 +81,17 @@ def seal(
     if mapper is not None:
         click.echo(json.dumps(mapper.report.as_json()), err=True)
     click.echo(f"{manifest.rows} rows, {manifest.ciphertext_bytes} bytes, {manifest.ciphertext_sha256}", err=True)
+
+
+def _schema(path: Path) -> TableSchema:
+    try:
+        return TableSchema.from_json(json.loads(path.read_text()))
+    except ValueError as error:
+        raise BadInputError("the schema is no JSON", where=path.name) from error
+    except BadInputError as error:
+        where = path.name if error.where is None else f"{path.name}, {error.where}"
+        hint = error.hint or '{"columns": [{"name": "user_id", "role": "user_id", "kind": "category"}, ...]}'
+        raise BadInputError(error.what, where=where, hint=hint) from error
 
 
 def _mapping(path: Path) -> TableMapping:

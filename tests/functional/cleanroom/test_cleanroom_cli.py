@@ -77,6 +77,63 @@ def test_each_fault_has_its_exit_code_and_a_way_on(
     assert run(["party", "init", "../x"]) == 10
 
 
+def test_each_mistake_of_a_stranger_is_named_with_its_place_and_a_way_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts: list[str] = []
+    for name in ("publisher", "advertiser"):
+        assert run(["party", "init", name]) == 0
+        assert seal(name) == 0
+        parts += ["--party", f"{name}.party.json", "--manifest", f"sealed/{name}-log.v1.manifest.json"]
+    draft = ["contract", "draft", "d.json", "--id", "d"]
+    assert run(["contract", "draft", "c.json", "--id", "c", "--allow-dev", *parts]) == 0
+    Path("edited.json").write_text(Path("c.json").read_text().replace('"k": 50', '"k": 2'))
+    sealing = ["seal", "table.csv", "--id", "z", "--key", "publisher.key.json", "--schema"]
+    Path("other.json").write_text(json.dumps({"columns": [{"name": "mail", "role": "user_id", "kind": "category"}]}))
+    key = ["--key", "publisher.key.json"]
+    fields = {"job_id": "j", "base": "advertiser-log", "partners": ["publisher-log"]}
+    Path("bad.json").write_text(json.dumps(fields))
+    Path("job.json").write_text(json.dumps({**fields, "templates": ["join_statistics"]}))
+    Path("empty").mkdir()
+    ledger = ["--ledger", "l/l.sqlite", "--counter", "c/c.json", "--out", "out"]
+    job = ["cleanroom", "run", "c.json", *ledger, "--broker"]
+    serve = ["broker", "serve", "--contract", "c.json", "--store", "s.sqlite"]
+    foreign = ["--manifest", "sealed/advertiser-log.v1.manifest.json"]
+
+    mistakes: list[tuple[list[str], int, list[str]]] = [
+        (["party", "init", "publisher"], 10, ["publisher.key.json", "hint: choose another name"]),
+        (["contract", "sign", "edited.json", *key], 10, ["edited.json", "contract rule"]),
+        (["contract", "show", "schema.json"], 10, ["schema.json", "no contract file", "contract draft"]),
+        (["contract", "sign", "c.json", "--key", "schema.json"], 10, ["schema.json", "no key file", "NAME.key.json"]),
+        ([*draft, *parts[:4]], 10, ["two parties", "--party"]),
+        ([*draft, *parts, *foreign], 10, ["twice"]),
+        ([*draft, *parts, "--epsilon", "-1"], 10, ["--epsilon", "1/2"]),
+        ([*draft, *parts, "--until", "soon"], 10, ["--until", "2027-01-31"]),
+        ([*draft, *parts, "--output", "model=nobody"], 10, ["model", "nobody is not a party"]),
+        ([*sealing, "c.json"], 10, ["c.json", '"columns"']),
+        ([*sealing, "other.json"], 10, ["table.csv, column mail", "--mapping"]),
+        ([*job, "publisher=x", "--job", "job.json", "--sealed", "empty"], 10, ["--broker", "publisher=unix:/path"]),
+        ([*job, "a=unix:/p", "--job", "bad.json", "--sealed", "empty"], 10, ["missing fields: templates"]),
+        (
+            [*job, "a=unix:/p", "--job", "job.json", "--sealed", "empty"],
+            11,
+            ["draft, not active", "signatures are missing"],
+        ),
+        ([*serve, *key, *foreign], 11, ["advertiser-log", "not signed by its owner"]),
+        ([*serve, *key, *parts[2:4], "--listen", "ftp://x"], 13, ["ftp://x", "unix:/path"]),
+        ([*serve, *key, *parts[2:4], "--snp-floor", "3.1"], 10, ["3.1", "3.0.8.115"]),
+    ]
+    for command, code, words in mistakes:
+        capsys.readouterr()
+        assert run(command) == code, command
+        told = capsys.readouterr().err
+        assert all(word in told for word in words), (command, told)
+    monkeypatch.setenv("ADYTON_PASSPHRASE", "another")
+    assert run(["contract", "sign", "c.json", *key]) == 11
+    assert "--passphrase-file" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
 def test_the_measurement_is_the_same_twice(capsys: pytest.CaptureFixture[str]) -> None:
     outputs = []
     for _ in range(2):

@@ -133,12 +133,14 @@ def test_an_over_budget_release_is_refused_before_anything_is_computed(room: Any
     assert not (room.folder / "out-greedy").exists()
 
 
+@pytest.mark.slow
 def test_a_template_that_one_owner_does_not_allow_is_refused(make_room: Callable[..., Any]) -> None:
     room = make_room(templates=frozenset({Template.JOIN_STATISTICS}))
     with pytest.raises(TemplateRefusedError, match="train"):
         room.run(room.job("malicious", Template.TRAIN))
 
 
+@pytest.mark.slow
 def test_a_suspended_contract_runs_nothing(make_room: Callable[..., Any]) -> None:
     room = make_room()
     now_ms = int(time.time() * 1000)
@@ -148,6 +150,7 @@ def test_a_suspended_contract_runs_nothing(make_room: Callable[..., Any]) -> Non
         room.run(room.job("paused", *STATISTICS))
 
 
+@pytest.mark.slow
 def test_exact_statistics_need_every_owners_word(make_room: Callable[..., Any]) -> None:
     """Add-one/remove-one probing by match rate: without that word only noised counts leave, and they cost."""
     room = make_room(without_guarantee=frozenset())
@@ -159,12 +162,14 @@ def test_exact_statistics_need_every_owners_word(make_room: Callable[..., Any]) 
     assert not (room.folder / "out-exact").exists()
 
 
+@pytest.mark.slow
 def test_a_join_of_too_few_users_is_refused(make_room: Callable[..., Any]) -> None:
     room = make_room(k=1_000)
     with pytest.raises(GateRefusedError, match="threshold found fewer than 1000 users"):
         room.run(room.job("few", *STATISTICS))
 
 
+@pytest.mark.slow
 def test_a_rolled_back_ledger_stops_the_run(make_room: Callable[..., Any]) -> None:
     room = make_room()
     ledger = room.folder / "ledger" / "ledger.sqlite"
@@ -178,6 +183,7 @@ def test_a_rolled_back_ledger_stops_the_run(make_room: Callable[..., Any]) -> No
         room.run(room.job("third", *STATISTICS, statistics_loss=loss))
 
 
+@pytest.mark.slow
 def test_a_job_id_runs_once(room: Any) -> None:
     job = room.job("again", *STATISTICS)
     room.run(job)
@@ -258,6 +264,7 @@ def asked(name: str = "by_segment", sql: str = QUERY, epsilon: str = "1/2") -> A
     return AggregateRequest(name, sql, PrivacyLoss.of(epsilon, "1e-6"), bounds, max_rows_per_group=10)
 
 
+@pytest.mark.slow
 def test_queries_leave_noised_and_each_costs_its_epsilon(make_room: Callable[..., Any]) -> None:
     room = make_room(query_columns=frozenset({"segment", "watched", "hour"}), k=5)
     by_publisher = "SELECT publisher_segment AS s, COUNT(DISTINCT user_id) AS users FROM joined GROUP BY s"
@@ -283,6 +290,7 @@ def test_queries_leave_noised_and_each_costs_its_epsilon(make_room: Callable[...
         room.run(room.job("more", Template.AGGREGATE, queries=(asked(),)))
 
 
+@pytest.mark.slow
 def test_a_malicious_query_is_refused_before_any_key_is_asked_for(make_room: Callable[..., Any]) -> None:
     room = make_room(query_columns=frozenset({"segment"}))
     for sql, why in (

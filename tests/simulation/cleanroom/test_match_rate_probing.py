@@ -22,7 +22,7 @@ from adyton.kernel.ledger import Account, OverBudgetError, PrivacyLoss
 
 PARTNERS_USERS = frozenset(range(200))
 TARGET = 7
-PROBES = 3_000
+PROBES = 1_500
 
 
 def matched(*, with_target: bool, loss: PrivacyLoss | None) -> int:
