@@ -6,8 +6,8 @@ Each auction: a 5 kB request, two buyers, one inference call each (a 32-wide tow
 from a store of 2,000, a dot product for each in generateBid, scoring, both reports. Printed are
 
 - auctions per second at full load and per core (CPU time of all parties' processes, the client's excluded),
-- latency of one auction at a time, at full load and at half of that load (Poisson arrivals), and time per hop, from the
-  services' own histograms,
+- latency of one auction at a time, at full load and at half of that load (Poisson arrivals), and for the last the time
+  per hop, from the services' own histograms,
 - the CPU time of what cannot be left out (HPKE, scripts in V8, inference, retrieval), each measured alone in this run,
   and the ratio of everything to it. Those scripts share one V8 context; the services give each of an auction's nine
   calls a context that nobody has used (§8: no state between calls), which alone costs more than all of the scripts, so
@@ -356,6 +356,19 @@ def _ad_texts(folder: Path) -> list[str]:
     return [f'{{"key":{json.dumps(ad.key)},"score":{ad.score!r},"ad":{ad.text}}}' for ad in found]
 
 
+def since(
+    old: dict[str, list[tuple[float, float]]], new: dict[str, list[tuple[float, float]]]
+) -> dict[str, list[tuple[float, float]]]:
+    """What came into each step's histogram between two readings; steps without anything are left out."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for step, buckets in new.items():
+        before = dict(old.get(step, []))
+        grown = [(edge, count - before.get(edge, 0.0)) for edge, count in buckets]
+        if grown[-1][1] > 0:
+            found[step] = grown
+    return found
+
+
 def quantile(buckets: list[tuple[float, float]], q: float) -> float:
     """A quantile in seconds, interpolated inside its histogram bucket."""
     buckets = sorted(buckets)
@@ -423,11 +436,12 @@ async def measure(seconds: float, width: int, folder: Path) -> dict[str, object]
             wall_s, n_auctions = time.perf_counter() - started, client.n - n
             after = [party.cpu_s() for party in parties]
             per_second = n_auctions / wall_s
+            earlier = [party.histograms() for party in parties]
             half = await client.open_load(seconds, per_second / 2)
         hops = {
             f"{party.name}: {step}": {f"p{q}": round(1000 * quantile(b, q / 100), 2) for q in (50, 95, 99)}
-            for party in parties
-            for step, b in party.histograms().items()
+            for party, old in zip(parties, earlier, strict=True)
+            for step, b in since(old, party.histograms()).items()
         }
     finally:
         for party in parties:
@@ -454,7 +468,7 @@ async def measure(seconds: float, width: int, folder: Path) -> dict[str, object]
         "latency_one_at_a_time_ms": milliseconds(single),
         "latency_full_load_ms": milliseconds(latencies),
         "latency_half_load_ms": milliseconds(half),
-        "hops_ms": hops,
+        "hops_half_load_ms": hops,
         "cores": os.cpu_count(),
         "load_average_before": load_average,
     }
