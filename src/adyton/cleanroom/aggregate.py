@@ -3,9 +3,10 @@
     1 bound     of each user only its `max_groups_per_user` largest groups count, and in each at most
                 `max_rows_per_group` rows; what a row adds to a sum is clipped to the bounds and made a whole number
     2 drop      groups with fewer than k distinct users, whatever the noise
-    3 noise     discrete Laplace (OpenDP) on every count and sum that is shown, each at an equal share of epsilon
+    3 noise     discrete Laplace or Gaussian (OpenDP) on every count and sum, each at an equal share of the cost
     4 threshold a group is shown only if its noised user count reaches k + t, with t such that a group which one user
                 carries over k is shown with probability at most delta / max_groups_per_user
+    5 shape     HAVING, ORDER BY and LIMIT look at what 3 and 4 left, and so cost nothing
 
 One user adds at most one to the user count of each of its groups, so the sensitivities are max_groups_per_user for
 users and for the number of groups, max_groups_per_user * max_rows_per_group for rows, and that times 2^20 units for
@@ -22,7 +23,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, Protocol
 
 import ibis
 import pyarrow as pa
@@ -31,8 +32,10 @@ import pyarrow.compute as pc
 from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import CheckedQuery, Measure, MeasuredColumn
 from adyton.cleanroom.joined_view import USER_KEY
-from adyton.cleanroom.noise import noised
+from adyton.cleanroom.noise import NoiseKind, noised
+from adyton.cleanroom.result_shape import shaped
 from adyton.kernel.canonical import Json
+from adyton.kernel.chance import RandomSource
 
 UNITS = 1 << 20
 """A row adds a whole number of units to a sum, at most this many; one unit is the larger bound divided by it."""
@@ -109,18 +112,22 @@ def bounded_groups(view: Any, query: CheckedQuery, request: AggregateRequest) ->
     return per_user.group_by([per_user[g] for g in groups]).agg(**parts) if groups else per_user.agg(**parts)
 
 
-def noised_result(groups: pa.Table, query: CheckedQuery, request: AggregateRequest, k: int) -> AggregateResult:
+def noised_result(
+    groups: pa.Table, query: CheckedQuery, request: AggregateRequest, k: int, source: RandomSource | None = None
+) -> AggregateResult:
     """The answer that may leave, from `bounded_groups`: noised, and without groups that are too small.
 
-    k: smallest number of distinct users behind any group.
+    k: smallest number of distinct users behind any group.   source: of noise; only a fixed one is read.
     """
-    share = request.loss.epsilon / _shares(query)
-    most_groups, most_rows = request.max_groups_per_user, request.max_rows_per_group
-    user_scale = _scale(Fraction(most_groups), share)
-    threshold = k + math.ceil(user_scale * math.log(most_groups / float(request.loss.delta)))
+    kind, most_rows = request.noise, request.max_rows_per_group
+    scale_of = noise_scales(query, request)
+    user_scale = scale_of(1)
+    threshold = k + noise_margin(user_scale, request)
+    # In one order, so that fixed noise meets the same groups on each run.
+    groups = groups.sort_by([(f"g{i}", "ascending") for i in range(len(query.groups))]) if query.groups else groups
     total_groups = groups.num_rows
     large = groups.filter(pc.greater_equal(groups["users"], k))
-    noisy_users = noised(large["users"].to_pylist(), user_scale)
+    noisy_users = noised(large["users"].to_pylist(), user_scale, kind, source)
     shown = [i for i, value in enumerate(noisy_users) if value >= threshold]
     kept = large.take(pa.array(shown, pa.int64()))
     scales: dict[str, float] = {}
@@ -130,17 +137,16 @@ def noised_result(groups: pa.Table, query: CheckedQuery, request: AggregateReque
             scales[m.name] = user_scale
             columns[m.name] = [noisy_users[i] for i in shown]
         elif m.measure is Measure.ROWS:
-            scales[m.name] = _scale(Fraction(most_groups * most_rows), share)
-            columns[m.name] = [max(0, n) for n in noised(kept["rows"].to_pylist(), scales[m.name])]
+            scales[m.name] = scale_of(most_rows)
+            columns[m.name] = [max(0, n) for n in noised(kept["rows"].to_pylist(), scales[m.name], kind, source)]
         else:
             unit = _unit(m, request)
             # Rounding of a user's scaled sum may add one unit in each group.
-            scale = _scale(Fraction(most_groups * (most_rows * UNITS + 1)), share)
+            scale = scale_of(most_rows * UNITS + 1)
             scales[m.name] = scale * float(unit)
-            sums = [float(n * unit) for n in noised(kept[f"sum_{m.name}"].to_pylist(), scale)]
+            sums = [float(n * unit) for n in noised(kept[f"sum_{m.name}"].to_pylist(), scale, kind, source)]
             if m.measure is Measure.MEAN:
-                count_scale = _scale(Fraction(most_groups * most_rows), share)
-                counts = noised(kept[f"count_{m.name}"].to_pylist(), count_scale)
+                counts = noised(kept[f"count_{m.name}"].to_pylist(), scale_of(most_rows), kind, source)
                 low, high = (float(bound) for bound in request.bounds[m.name])
                 columns[m.name] = [
                     min(max(s / n, low), high) if n > 0 else None for s, n in zip(sums, counts, strict=True)
@@ -149,12 +155,12 @@ def noised_result(groups: pa.Table, query: CheckedQuery, request: AggregateReque
                 columns[m.name] = list(sums)
     for index, group in enumerate(query.groups):
         columns[group.name] = kept[f"g{index}"].to_pylist()
-    [noised_groups] = noised([total_groups], user_scale)
+    [noised_groups] = noised([total_groups], scale_of(1, in_one_figure=True), kind, source)
     order = sorted(range(len(shown)), key=lambda i: tuple(str(columns[g.name][i]) for g in query.groups))
     return AggregateResult(
         request=request,
         columns=query.order,
-        rows=tuple(tuple(columns[name][i] for name in query.order) for i in order),
+        rows=shaped([{n: columns[n][i] for n in query.order} for i in order], query),
         suppressed_groups=max(0, noised_groups - len(shown)),
         threshold=threshold,
         k=k,
@@ -183,6 +189,41 @@ def _units(column: MeasuredColumn, rows: Any, request: AggregateRequest) -> Any:
     return (clipped / float(_unit(column, request))).round().cast("int64").clip(lower=-UNITS, upper=UNITS)
 
 
-def _scale(sensitivity: Fraction, epsilon: Fraction) -> float:
-    """sensitivity / epsilon, rounded up so that the float never promises more than the exact number."""
-    return math.nextafter(float(sensitivity / epsilon), math.inf)
+class NoiseScale(Protocol):
+    """The scale of the noise on a figure to which a user adds at most `part` in each of its groups.
+
+    in_one_figure: whether it adds all its parts to a single figure.
+    """
+
+    def __call__(self, part: int, *, in_one_figure: bool = False) -> float: ...
+
+
+def noise_scales(query: CheckedQuery, request: AggregateRequest) -> NoiseScale:
+    """How much noise each figure of a query gets, so that all of them together cost the request's loss.
+
+    Laplace: L1 sensitivity / (epsilon / mechanisms). Gaussian: half of delta is for the threshold; with its rest d,
+    rho = (sqrt(ln(1/d) + epsilon) - sqrt(ln(1/d)))^2 is shared equally, and sigma = L2 sensitivity / sqrt(2 rho).
+    Source: Bun and Steinke (2016), Propositions 1.3 and 1.6 and Lemma 1.7 (zero-concentrated differential privacy).
+    """
+    groups, mechanisms, loss = request.max_groups_per_user, _shares(query), request.loss
+
+    def laplace(part: int, *, in_one_figure: bool = False) -> float:
+        del in_one_figure  # L1 sensitivity is the same either way
+        return math.nextafter(float(groups * part * mechanisms / loss.epsilon), math.inf)
+
+    def gaussian(part: int, *, in_one_figure: bool = False) -> float:
+        log = math.log(2 / float(loss.delta))
+        rho = (math.sqrt(log + float(loss.epsilon)) - math.sqrt(log)) ** 2 / mechanisms
+        sensitivity = part * (groups if in_one_figure else math.sqrt(groups))
+        # A little more than the formula, for what floating point loses.
+        return sensitivity / math.sqrt(2 * rho) * (1 + 1e-9)
+
+    return gaussian if request.noise is NoiseKind.GAUSSIAN else laplace
+
+
+def noise_margin(user_scale: float, request: AggregateRequest) -> int:
+    """t: noise on a group's users passes it with probability at most delta / max_groups_per_user (Gaussian: half)."""
+    groups, delta = request.max_groups_per_user, float(request.loss.delta)
+    if request.noise is NoiseKind.GAUSSIAN:
+        return math.ceil(user_scale * math.sqrt(2 * math.log(2 * groups / delta)))
+    return math.ceil(user_scale * math.log(groups / delta))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from fractions import Fraction
 
+from adyton.cleanroom.noise import NoiseKind
 from adyton.kernel.canonical import Json
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import PrivacyLoss
@@ -28,7 +29,8 @@ class AggregateRequest:
 
     loss: user-level epsilon and delta of everything the query shows.   bounds: by output column, smallest and largest
     value that a row adds to its SUM or AVG; values outside are clipped.   max_groups_per_user, max_rows_per_group: how
-    much of one user counts: its largest groups, and in each at most so many rows.
+    much of one user counts: its largest groups, and in each at most so many rows.   noise: Gaussian noise is smaller
+    than Laplace noise where a user is in many groups or a query shows many figures, and costs a part of delta.
     """
 
     name: str
@@ -37,6 +39,7 @@ class AggregateRequest:
     bounds: Mapping[str, tuple[Fraction, Fraction]] = field(default_factory=dict)
     max_groups_per_user: int = 1
     max_rows_per_group: int = 1
+    noise: NoiseKind = NoiseKind.LAPLACE
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -61,6 +64,7 @@ class AggregateRequest:
             "bounds": {column: [str(low), str(high)] for column, (low, high) in self.bounds.items()},
             "max_groups_per_user": self.max_groups_per_user,
             "max_rows_per_group": self.max_rows_per_group,
+            "noise": self.noise.value,
         }
 
     @classmethod
@@ -83,6 +87,7 @@ class AggregateRequest:
                 },
                 max_groups_per_user=int(value.get("max_groups_per_user", 1)),
                 max_rows_per_group=int(value.get("max_rows_per_group", 1)),
+                noise=NoiseKind(value.get("noise", NoiseKind.LAPLACE.value)),
             )
         except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise BadInputError(

@@ -2,6 +2,7 @@
 
     SELECT group expressions, COUNT(*) | COUNT(DISTINCT user id) | SUM(x) | AVG(x)
     FROM joined [WHERE condition] [GROUP BY the group expressions, their names or positions]
+    [HAVING condition on what is selected] [ORDER BY what is selected] [LIMIT n]
 
 The text itself never reaches an engine: only what is named here is translated, everything else is refused. Expressions
 are typed (number, text, flag) and total: none of them can fail on a value, since whether a query fails would tell of a
@@ -82,12 +83,18 @@ class GroupColumn:
 
 @dataclass(frozen=True)
 class CheckedQuery:
-    """A query that passed. `order`: result columns as the text names them."""
+    """A query that passed. `order`: result columns as the text names them.
+
+    having, ordering, limit: of the noised result; `ordering` is (result column, whether it descends).
+    """
 
     groups: tuple[GroupColumn, ...]
     measures: tuple[MeasuredColumn, ...]
     condition: Expression | None
     order: tuple[str, ...]
+    having: Expression | None = None
+    ordering: tuple[tuple[str, bool], ...] = ()
+    limit: int | None = None
 
     @property
     def columns(self) -> frozenset[str]:
@@ -121,7 +128,7 @@ class _Checker:
         self._columns, self._user_id, self._where = columns, user_id, where
 
     def query(self, select: exp.Select) -> CheckedQuery:
-        self._only(select, ("expressions", "from_", "where", "group"))
+        self._only(select, ("expressions", "from_", "where", "group", "having", "order", "limit"))
         source = select.args.get("from_")
         table = source.this if source is not None else None
         if not isinstance(table, exp.Table) or table.name != VIEW:
@@ -147,7 +154,44 @@ class _Checker:
         self._check_grouping(select, [(g.name, inner) for g, inner in groups], items)
         where = select.args.get("where")
         condition = self._typed(where.this, ValueType.FLAG) if where is not None else None
-        return CheckedQuery(tuple(g for g, _ in groups), tuple(measures), condition, tuple(order))
+        shape = self._shape(select, items, {g.name: g.value.type for g, _ in groups})
+        return CheckedQuery(tuple(g for g, _ in groups), tuple(measures), condition, tuple(order), *shape)
+
+    def _shape(
+        self, select: exp.Select, items: Sequence[exp.Expression], groups: Mapping[str, ValueType]
+    ) -> tuple[Expression | None, tuple[tuple[str, bool], ...], int | None]:
+        """HAVING, ORDER BY and LIMIT, which see nothing but the result's columns."""
+        names = [item.alias_or_name or f"column_{index + 1}" for index, item in enumerate(items)]
+        by_sql = {(i.this if isinstance(i, exp.Alias) else i).sql(): n for i, n in zip(items, names, strict=True)}
+        by_position = {str(i + 1): name for i, name in enumerate(names)}
+
+        def selected(node: exp.Expression) -> exp.Expression:
+            name = by_sql.get(node.sql())
+            return exp.column(name) if name is not None else node
+
+        having = None
+        if (clause := select.args.get("having")) is not None:
+            self._only(clause, ("this",))
+            checker = _Checker({name: groups.get(name, ValueType.NUMBER) for name in names}, self._user_id, self._where)
+            having = checker._typed(clause.this.transform(selected), ValueType.FLAG)
+        ordering = []
+        if (clause := select.args.get("order")) is not None:
+            self._only(clause, ("expressions",))
+            for part in clause.expressions:
+                self._only(part, ("this", "desc", "nulls_first"))
+                text = part.this.sql()
+                name = by_sql.get(text) or (text if text in names else None) or by_position.get(text)
+                if name is None:
+                    raise self._refused("ORDER BY names what the query selects")
+                ordering.append((name, part.args.get("desc") is True))
+        limit = None
+        if (clause := select.args.get("limit")) is not None:
+            self._only(clause, ("expression",))
+            text = clause.expression.sql()
+            if not text.isdigit():
+                raise self._refused("LIMIT is a whole number")
+            limit = int(text)
+        return having, tuple(ordering), limit
 
     def _check_grouping(
         self, select: exp.Select, groups: Sequence[tuple[str, exp.Expression]], items: Sequence[exp.Expression]

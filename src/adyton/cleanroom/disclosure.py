@@ -13,21 +13,25 @@ from fractions import Fraction
 
 from adyton.cleanroom.join import JoinCounts
 from adyton.cleanroom.noise import noised
+from adyton.kernel.chance import RandomSource
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import PrivacyLoss
 
 
-def join_statistics(counts: JoinCounts, *, k: int, loss: PrivacyLoss | None) -> bytes:
+def join_statistics(
+    counts: JoinCounts, *, k: int, loss: PrivacyLoss | None, source: RandomSource | None = None
+) -> bytes:
     """JSON: each user count, or null where it is below `k`; how many were suppressed; the guarantee.
 
-    loss: user-level budget of noised counts, None for exact ones.   Raises BadInputError for epsilon 0.
+    loss: user-level budget of noised counts, None for exact ones.   source: of noise; only a fixed one is read.
+    Raises BadInputError for epsilon 0.
     """
     users = {
         "users_base": counts.users_base,
         "users_partners": counts.users_partners,
         "users_joined": counts.users_joined,
     }
-    shown = users if loss is None else _noised(users, loss.epsilon)
+    shown = users if loss is None else _noised(users, loss.epsilon, source)
     visible = {name: value if value >= k else None for name, value in shown.items()}
     return json.dumps(
         {
@@ -42,8 +46,8 @@ def join_statistics(counts: JoinCounts, *, k: int, loss: PrivacyLoss | None) -> 
     ).encode()
 
 
-def _noised(counts: Mapping[str, int], epsilon: Fraction) -> dict[str, int]:
+def _noised(counts: Mapping[str, int], epsilon: Fraction, source: RandomSource | None) -> dict[str, int]:
     if epsilon <= 0:
         raise BadInputError("noised statistics need epsilon > 0")
-    made = noised(list(counts.values()), float(len(counts) / epsilon))
+    made = noised(list(counts.values()), float(len(counts) / epsilon), source=source)
     return {name: max(0, value) for name, value in zip(counts, made, strict=True)}

@@ -29,7 +29,7 @@ from adyton.kernel.ids import DatasetId
 from adyton.learning.schema import TableSchema
 
 CODED = pa.dictionary(pa.int32(), pa.string())
-SLAB_ROWS = 1 << 22
+SLAB_ROWS = 1 << 21
 """Ids of so many rows are held as text at once."""
 
 

@@ -26,13 +26,13 @@ import hashlib
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from adyton.cleanroom.errors import PsiRefusedError
-from adyton.kernel.chance import RandomSource, bernoulli, randbelow
+from adyton.cleanroom.noise import discrete_laplace
+from adyton.kernel.chance import RandomSource
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import PrivacyLoss
 
@@ -128,31 +128,6 @@ def shifted_noise(loss: PrivacyLoss, random: RandomSource) -> int:
     """t + discrete Laplace noise of scale 1/epsilon, cut to [0, 2t]: hides by how much a number moves by one."""
     shift = noise_shift(loss)
     return min(max(shift + discrete_laplace(loss.epsilon, random), 0), 2 * shift)
-
-
-def discrete_laplace(epsilon: Fraction, random: RandomSource) -> int:
-    """P(n) proportional to exp(-epsilon |n|), exactly.   Source: Canonne, Kamath and Steinke (2020), Algorithm 2."""
-    over, under = epsilon.numerator, epsilon.denominator
-    while True:
-        # Magnitude = floor(x / over) with x geometric of rate 1 / under.
-        rest = randbelow(random, under)
-        if not _bernoulli_exp(Fraction(rest, under), random):
-            continue
-        whole = 0
-        while _bernoulli_exp(Fraction(1), random):
-            whole += 1
-        magnitude = (rest + under * whole) // over
-        is_negative = bernoulli(random, 1, 2)
-        if not (is_negative and magnitude == 0):
-            return -magnitude if is_negative else magnitude
-
-
-def _bernoulli_exp(gamma: Fraction, random: RandomSource) -> bool:
-    """True with probability exp(-gamma), 0 <= gamma <= 1.   Source: the same, Algorithm 1."""
-    n = 1
-    while bernoulli(random, gamma.numerator, gamma.denominator * n):
-        n += 1
-    return n % 2 == 1
 
 
 def hash_to_point(text: str) -> bytes:

@@ -32,7 +32,7 @@ from adyton.cleanroom.join_keys import contract_join_key
 from adyton.cleanroom.join_state import NEVER_MS, JoinState, PartyPast, check_order, past_of, users_with
 from adyton.cleanroom.joined_view import joined_view
 from adyton.cleanroom.literal_scan import LiteralScan, texts_of
-from adyton.cleanroom.opened_inputs import OpenedTable
+from adyton.cleanroom.opened_inputs import SLAB_ROWS, OpenedTable
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
 from adyton.cleanroom.reservations import Reservations
 from adyton.cleanroom.user_level import UserLevelWork
@@ -169,8 +169,10 @@ class Workload:
         )
 
     def _user_keys(self, key: bytes) -> list[NDArray[np.int64]]:
-        # Decoding a column of ids is one thread's work, so tables are decoded side by side.
-        with ThreadPoolExecutor(self.threads) as pool:
+        # Decoding a column of ids is one thread's work, so tables are decoded side by side; large ones one by one, for
+        # the room that their ids take as text.
+        is_large = any(one.rows > SLAB_ROWS for one in self.tables)
+        with ThreadPoolExecutor(1 if is_large else self.threads) as pool:
             return list(pool.map(lambda one: one.user_keys(key), self.tables))
 
     def _next_state(
@@ -208,7 +210,7 @@ class Workload:
         """Every user id that the run has seen in the clear, for the scan."""
         made = []
         for place, one in enumerate(self.tables):
-            ids = pa.chunked_array(one.distinct_ids(), pa.string())
+            ids = pa.chunked_array([pc.unique(pa.chunked_array(one.distinct_ids(), pa.string()))])
             column = one.schema.user_id.name
             if place == 0 and whole is not None:
                 ids = whole.table[column].cast(pa.string())
@@ -254,7 +256,7 @@ class Workload:
     def _statistics(self, counts: JoinCounts) -> MadeOutput:
         loss = self.job.statistics_loss
         self.held.is_noise_drawn = self.held.is_noise_drawn or loss is not None
-        content = join_statistics(counts, k=self.contract.binding_rule.k, loss=loss)
+        content = join_statistics(counts, k=self.contract.binding_rule.k, loss=loss, source=self.noise)
         return MadeOutput(Candidate(Output.JOIN_STATISTICS, counts.users_joined, loss), content)
 
     def _aggregate(self, work: UserLevelWork) -> MadeOutput:
@@ -263,7 +265,7 @@ class Workload:
         # From here on data is looked at: a query that fails has been answered too.
         self.held.is_noise_drawn = True
         results = [
-            noised_result(work.groups(view, query, request), query, request, k)
+            noised_result(work.groups(view, query, request), query, request, k, self.noise)
             for query, request in zip(self.job.checked_queries(view), self.job.queries, strict=True)
         ]
         shown = [r.smallest_group for r in results if r.smallest_group is not None]

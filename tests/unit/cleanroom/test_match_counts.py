@@ -13,12 +13,12 @@ from click.testing import CliRunner
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from adyton.cleanroom.errors import PsiRefusedError
+from adyton.cleanroom.noise import discrete_laplace
 from adyton.cleanroom.psi import (
     Answer,
     Offer,
     answer,
     count,
-    discrete_laplace,
     hash_to_point,
     noise_shift,
     offer,
