@@ -13,6 +13,7 @@ import argparse
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -40,9 +41,15 @@ Played = dict[str, list[float]]
 """Name of an allocator, or "bound": A1, A2, seconds of simulation."""
 
 
+@cache
+def shipped() -> Workbook:
+    """The shipped workbook, read once in each process."""
+    return load_default_workbook()
+
+
 def play_day(scenario: str, seed: int, n_steps: int) -> Played:
     """One day under each allocator; its bound when n_steps > 0."""
-    day = draw_day(load_default_workbook(), SCENARIOS[scenario], seed=seed)
+    day = draw_day(shipped(), SCENARIOS[scenario], seed=seed)
     played: Played = {}
     if n_steps:
         bound = lower_bound(day, n_steps=n_steps)
@@ -124,7 +131,7 @@ def main() -> None:
     days = play_days(asked.scenarios, asked.bound, asked.seeds, asked.steps, asked.processes, asked.json)
     for scenario in asked.scenarios:
         print_gaps(scenario, [days[f"{scenario}/{seed}"] for seed in range(1, asked.seeds + 1)])
-    workbook = load_default_workbook()
+    workbook = shipped()
     against_the_twin(workbook)
     if not asked.skip_million:
         million(workbook)
