@@ -24,6 +24,7 @@ from adyton.cleanroom.engine import Engine
 from adyton.cleanroom.features import WEIGHT, count_past, profile_before
 from adyton.cleanroom.join_keys import join_keys
 from adyton.cleanroom.join_state import PartyPast
+from adyton.cleanroom.number_steps import NumberSteps, steps_of
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId
 from adyton.learning.ctr.features import Counter, Statistic
@@ -158,12 +159,27 @@ def join_tables(
     return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs), news)
 
 
-def mask_rare(joined: JoinedTable, k: int) -> JoinedTable:
-    """The joined table with null in place of partners' category values that fewer than `k` distinct users share."""
-    table = joined.table
+def mask_rare(joined: JoinedTable, k: int, before_ms: int) -> tuple[JoinedTable, dict[str, NumberSteps]]:
+    """The joined table with partners' values such that at least `k` distinct users share each; a model repeats values.
+
+    Category values that fewer share become null. Numbers are put into steps of at least `k` users among the rows before
+    `before_ms`, which models learn from, and each becomes the mean of its step. Also gives the steps, by column.
+    """
+    table, steps = joined.table, {}
+    learned = pa.array(table[joined.schema.time.name].cast(pa.int64()).to_numpy() < before_ms)
     for name in joined.partner_columns:
-        if joined.schema.column(name).kind is not Kind.NUMBER:
+        if joined.schema.column(name).kind is Kind.NUMBER:
+            steps[name] = steps_of(table[name].filter(learned), joined.user_key.filter(learned), k)
+        else:
             table = _set(table, name, keep_common(table[name], joined.user_key, k))
+    return in_steps(replace(joined, table=table), steps), steps
+
+
+def in_steps(joined: JoinedTable, steps: Mapping[str, NumberSteps]) -> JoinedTable:
+    """The joined table with numbers of some columns replaced by the means of their steps."""
+    table = joined.table
+    for name, some in steps.items():
+        table = _set(table, name, some.applied(table[name]))
     return replace(joined, table=table)
 
 

@@ -29,10 +29,11 @@ from adyton.cleanroom.enclave import Enclave, EnclaveResult
 from adyton.cleanroom.engine import Engine
 from adyton.cleanroom.gate import Candidate, check_candidate, require_all
 from adyton.cleanroom.job import JobSpec, Progress
-from adyton.cleanroom.join import JoinedTable, join_tables
+from adyton.cleanroom.join import JoinedTable, in_steps, join_tables
 from adyton.cleanroom.join_state import JoinState, check_order, past_of, users_with
 from adyton.cleanroom.key_exchange import EnclaveKeys
 from adyton.cleanroom.literal_scan import LiteralScan, texts_of
+from adyton.cleanroom.number_steps import NumberSteps
 from adyton.cleanroom.opened_inputs import ChosenTable, OpenedTable, SealedInput, choose_tables
 from adyton.cleanroom.receipt_writer import RunFacts
 from adyton.cleanroom.workload import MadeOutput, summed_columns
@@ -55,6 +56,7 @@ class ScoredStream:
     state: JoinState
     model: TrainedModel
     training_users: int
+    steps: Mapping[str, NumberSteps]
     engine: Engine
     batches: int = field(default=0)
 
@@ -127,7 +129,7 @@ class ScoredStream:
             {
                 "version": np.repeat([one.terms.version for one in base], [one.terms.rows for one in base]),
                 "row": np.concatenate([np.arange(one.terms.rows) for one in base]),
-                "with_partner": self.model.predict(joined.table),
+                "with_partner": self.model.predict(in_steps(joined, self.steps).table),
             }
         )
         buffer = io.BytesIO()
@@ -187,4 +189,4 @@ def start_stream(
     assert work.model is not None, "a job that trains has a model"
     # Rows so far were needed to train; batches need what they added up to.
     state = replace(work.state, rows=None)
-    return result, ScoredStream(enclave, job, state, work.model, work.training_users, engine)
+    return result, ScoredStream(enclave, job, state, work.model, work.training_users, work.steps, engine)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,6 +32,7 @@ from adyton.cleanroom.join_keys import contract_join_key
 from adyton.cleanroom.join_state import NEVER_MS, JoinState, PartyPast, check_order, past_of, users_with
 from adyton.cleanroom.joined_view import joined_view
 from adyton.cleanroom.literal_scan import LiteralScan, texts_of
+from adyton.cleanroom.number_steps import NumberSteps
 from adyton.cleanroom.opened_inputs import SLAB_ROWS, OpenedTable
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
 from adyton.cleanroom.reservations import Reservations
@@ -91,13 +92,15 @@ class MadeOutput:
 
 @dataclass(frozen=True)
 class WorkResult:
-    """state: what an incremental run leaves to the next.   model, training_users: of the model with partner."""
+    """state: what an incremental run leaves to the next.   model, training_users: of the model with partner.
+    steps: what partners' numbers were replaced with."""
 
     made: Sequence[MadeOutput]
     checks: Sequence[GateCheck]
     state: JoinState | None
     model: TrainedModel | None = None
     training_users: int = 0
+    steps: Mapping[str, NumberSteps] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -130,11 +133,13 @@ class Workload:
             progress(0.2, "aggregating")
             made.append(self._aggregate(work))
         new = whole = model = None
+        steps: dict[str, NumberSteps] = {}
         training_users = 0
         if self.job.templates & ROW_LEVEL:
             new = self._join(key, progress)
             whole = new if self.past is None or self.past.rows is None else with_earlier_rows(new, self.past.rows)
-            row_level = self._row_level(mask_rare(whole, self.contract.binding_rule.k), progress)
+            masked, steps = mask_rare(whole, self.contract.binding_rule.k, self.job.test_from_ms)
+            row_level = self._row_level(masked, progress)
             made += row_level.made
             attacks += row_level.checks
             model, training_users = row_level.model, row_level.training_users
@@ -152,7 +157,7 @@ class Workload:
                 user_ids_found=user_ids_found[one.candidate.output.value],
             )
         ]
-        return WorkResult(made, general + attacks, state, model, training_users)
+        return WorkResult(made, general + attacks, state, model, training_users, steps)
 
     def _user_level(self, key: bytes) -> UserLevelWork:
         is_needed = bool(self.job.templates & USER_LEVEL) or self.job.incremental
