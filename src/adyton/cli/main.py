@@ -19,6 +19,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "queue": ("adyton.cli.queue:queue", "Run the live review queue."),
     "party": ("adyton.cli.party:party", "Make and show a party's keys."),
     "seal": ("adyton.cli.seal:seal", "Seal a table for its owner and for checked enclaves."),
+    "unseal": ("adyton.cli.unseal:unseal", "Open one's own sealed table."),
     "contract": ("adyton.cli.contract:contract", "Draft, sign, show and verify a contract."),
     "cleanroom": ("adyton.cli.cleanroom:cleanroom", "Run jobs on sealed tables and open their outputs."),
     "psi": ("adyton.cli.psi:psi", "Count shared users before a contract, noised."),

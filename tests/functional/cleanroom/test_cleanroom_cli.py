@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from adyton.cli.main import run
@@ -132,6 +133,27 @@ def test_each_mistake_of_a_stranger_is_named_with_its_place_and_a_way_on(
     assert run(["contract", "sign", "c.json", *key]) == 11
     assert "--passphrase-file" in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_the_owner_opens_its_own_table_and_nobody_else_does(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("publisher", "operator"):
+        assert run(["party", "init", name]) == 0
+    assert seal("publisher") == 0
+    unseal = ["unseal", "sealed/publisher-log.v1.manifest.json", "-o", "rows.parquet", "--key"]
+    capsys.readouterr()
+
+    assert run([*unseal, "operator.key.json"]) == 11
+    assert "publisher's, and opens with its key only" in capsys.readouterr().err
+    assert not Path("rows.parquet").exists()
+    assert run([*unseal, "publisher.key.json"]) == 0
+    assert pq.read_table("rows.parquet")["age"].to_pylist() == list(range(20))
+    assert run([*unseal, "publisher.key.json"]) == 10
+
+    sealed = Path("sealed/publisher-log.v1.sealed")
+    sealed.write_bytes(sealed.read_bytes()[:-1] + b"x")
+    Path("rows.parquet").unlink()
+    assert run([*unseal, "publisher.key.json"]) == 11
+    assert not Path("rows.parquet").exists()
 
 
 def test_the_measurement_is_the_same_twice(capsys: pytest.CaptureFixture[str]) -> None:
