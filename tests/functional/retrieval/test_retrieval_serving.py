@@ -64,7 +64,7 @@ def test_a_script_reads_values_sets_and_nearest_ads() -> None:
                     },
                     "status": {"code": 0, "message": "ok"},
                 },
-                "wrong": {"code": 3, "message": "getValues takes an array of strings"},
+                "wrong": {"code": 3, "message": "getValues input must be list of strings"},
                 "set": ["a"],
                 "bad": [{"code": 3, "message": "offset 1: expected a set"}],
                 "numbers": [1, 5, 7],
