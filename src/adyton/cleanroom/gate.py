@@ -35,8 +35,8 @@ class GateLimits:
     """Largest success that an attack may have for certain.
 
     advantage: of members over the holdout.   membership_auc: .5 is a coin.   model_membership_auc: by loss.
-    closer_to_train: share of synthetic rows that are nearer to a member than to anybody else; copies give 1, and without
-    copying it is about .5, but not exactly: the two sides are different users, and rows of one user resemble each other.
+    closer_to_train: share of synthetic rows that are nearer to a member than to anybody else. Copies give 1; without
+    copying it is near .5, and not exactly: the two sides are different users, and rows of one user resemble each other.
     """
 
     advantage: float = 0.05
