@@ -67,9 +67,7 @@ def migrate(url: str) -> None:
 @click.option("--claim-minutes", default=10, show_default=True, type=click.IntRange(1), help="Length of a lock.")
 @click.option("--golden-one-in", default=0, show_default=True, type=click.IntRange(0), help="0: no golden items.")
 @click.option("--second-one-in", default=0, show_default=True, type=click.IntRange(0), help="0: no second opinions.")
-@click.option(
-    "--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file, for HTTPS."
-)
+@click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file, for HTTPS.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file of its key.")
 @click.option("--price-hours", default=6, show_default=True, type=click.IntRange(0), help="0: no new prices.")
 def serve(
