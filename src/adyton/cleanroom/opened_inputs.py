@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from adyton.cleanroom.appended import batch_id, dataset_of, is_appended
@@ -189,10 +190,13 @@ class OpenedTable:
         if waiting:
             yield _coded(pa.Table.from_batches(waiting)[column])
 
-    def distinct_ids(self) -> list[pa.Array]:
-        """User ids as text, each at least once; an array for each slab."""
-        slabs = (slab.unify_dictionaries() for slab in self.id_slabs())
-        return [slab.chunk(0).dictionary for slab in slabs if slab.num_chunks]
+    def distinct_ids(self) -> pa.Array:
+        """User ids as text, each once."""
+        found = pa.array([], pa.string())
+        for slab in self.id_slabs():
+            chunks = slab.unify_dictionaries().chunks
+            found = pc.unique(pa.chunked_array([found, *(chunk.dictionary for chunk in chunks[:1])]))
+        return found
 
     def part(self, keys: NDArray[np.int64], names: Sequence[str], index: int, parts: int) -> pa.Table:
         """The rows of the users of one part: `user_key` and `names`. Raises SealBrokenError."""
