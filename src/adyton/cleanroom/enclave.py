@@ -100,6 +100,8 @@ class Enclave:
                 held.abandon()
                 raise
             held.settle()
+            # Nothing is read any more: with the files go their keys, which pyarrow zeroes when it frees them.
+            del work, tables
             kept = None
             if states is not None:
                 assert result.state is not None, "an incremental run leaves a state"
