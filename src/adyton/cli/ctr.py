@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from adyton.learning.ctr.reliability import Reliability
     from adyton.learning.ctr.training import TrainedModel
     from adyton.learning.schema import TableSchema
 
@@ -133,6 +134,7 @@ def train_command(
 @click.option("--against", type=_FILE, help="Another model: differences with intervals over users.")
 @click.option("--draws", type=click.IntRange(10), default=500, show_default=True, help="Bootstrap draws.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--figures", type=click.Path(file_okay=False, path_type=Path), help="Folder for reliability.svg, .png.")
 @click.option("--json", "as_json", is_flag=True)
 def evaluate_command(
     model: Path,
@@ -143,6 +145,7 @@ def evaluate_command(
     against: Path | None,
     draws: int,
     seed: int,
+    figures: Path | None,
     as_json: bool,
 ) -> None:
     """Measure MODEL on DATA: AUC, GAUC, xAUC, log loss, calibration error."""
@@ -151,7 +154,8 @@ def evaluate_command(
 
     from adyton.kernel.chance import stream
     from adyton.learning.ctr import store
-    from adyton.learning.metrics import Metric, evaluate, paired_user_bootstrap, reliability
+    from adyton.learning.ctr.reliability import measured_reliability
+    from adyton.learning.metrics import Metric, evaluate, paired_user_bootstrap
 
     trained = store.load(model)
     base = store.load(against) if against else None
@@ -162,21 +166,22 @@ def evaluate_command(
     users = table[schema.user_id.name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     predicted = trained.predict(table)
     measured = evaluate(labels, predicted, users)
+    curves = {model.name: measured_reliability(labels, predicted, users)}
     report: dict[str, object] = {
         **measured.as_json(),
-        "reliability": [
-            {"rows": b.rows, "prediction": b.mean_prediction, "click_rate": b.click_rate}
-            for b in reliability(labels, predicted)
-        ],
+        "reliability": [part.as_json() for part in curves[model.name].bins],
     }
     if base is not None:
         old = base.predict(table)
+        curves[f"against {against}"] = measured_reliability(labels, old, users)
         report["difference"] = {
             metric.value: paired_user_bootstrap(
                 labels, users, old, predicted, rng=stream(seed, "bootstrap"), metric=metric, draws=draws
             ).as_json()
             for metric in Metric
         }
+    if figures is not None:
+        _draw(curves, figures)
     if as_json:
         click.echo(json.dumps(report))
         return
@@ -184,6 +189,18 @@ def evaluate_command(
         click.echo(f"{name:8} {value:.4f}" if isinstance(value, float) else f"{name:8} {value}")
     for name, change in dict(report.get("difference", {})).items():  # type: ignore[call-overload]
         click.echo(f"{name:8} {change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}] against {against}")
+
+
+def _draw(curves: dict[str, Reliability], folder: Path) -> None:
+    from adyton.learning.ctr.reliability_figure import write_reliability_figure  # matplotlib takes a second to load
+
+    def write() -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for ending in ("svg", "png"):
+            write_reliability_figure(curves, folder / f"reliability.{ending}")
+
+    _write(write, folder)
+    click.echo(f"{folder / 'reliability.svg'}, .png", err=True)
 
 
 @ctr.command("export")

@@ -145,10 +145,16 @@ class ReliabilityBin:
 def reliability(labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 15) -> tuple[ReliabilityBin, ...]:
     """Bins of equal row counts in order of prediction (equal predictions may share a bin).   Raises MetricError."""
     y, p = _labels_and_scores(labels, probabilities)
+    parts = quantile_bins(y, p, bins=bins)
+    return tuple(ReliabilityBin(len(part), float(p[part].mean()), float(y[part].mean())) for part in parts)
+
+
+def quantile_bins(labels: ArrayLike, probabilities: ArrayLike, *, bins: int) -> tuple[Ints, ...]:
+    """Row numbers of each bin of `reliability`; no bin is empty.   Raises MetricError."""
+    _, p = _labels_and_scores(labels, probabilities)
     _check_probabilities(p)
     order = np.argsort(p, kind="stable")
-    parts = [part for part in np.array_split(order, bins) if len(part)]
-    return tuple(ReliabilityBin(len(part), float(p[part].mean()), float(y[part].mean())) for part in parts)
+    return tuple(part for part in np.array_split(order, bins) if len(part))
 
 
 def ece(labels: ArrayLike, probabilities: ArrayLike, *, bins: int = 15) -> float:

@@ -72,7 +72,7 @@ def test_train_evaluate_and_export_work_from_files(folder: Path) -> None:
     table = ("t.parquet", "--schema", folder / "s.json", "--test-from", "1970-01-08")
     evaluated = run(
         "evaluate", folder / "m.npz", folder / table[0], *table[1:], "--against", folder / "worse.npz", "--draws", "30",
-        "--json",
+        "--figures", folder / "figures", "--json",
     )  # fmt: skip
     exported = run(
         "export", folder / "m.npz", folder / "t.parquet", "--schema", folder / "s.json", "-o", folder / "out",
@@ -86,6 +86,8 @@ def test_train_evaluate_and_export_work_from_files(folder: Path) -> None:
     assert measured["auc"] > 0.75
     assert measured["difference"]["auc"]["low"] > 0
     assert sum(b["rows"] for b in measured["reliability"]) == measured["rows"]
+    assert all(b["low"] <= b["click_rate"] <= b["high"] for b in measured["reliability"])
+    assert f"m.npz, ECE {measured['ece']:.4f}" in (folder / "figures/reliability.svg").read_text()
     assert exported.exit_code == 0
     assert session.run(["bias"], {"user_fields": np.zeros((3, manifest["user_input_width"]), np.int64)})[0].shape == (
         3,
