@@ -203,6 +203,62 @@ def _draw(curves: dict[str, Reliability], folder: Path) -> None:
     click.echo(f"{folder / 'reliability.svg'}, .png", err=True)
 
 
+@ctr.command("cross-domain")
+@click.option("--advertiser", default="kuairand-advertiser", show_default=True, metavar="DATA")
+@click.option("--advertiser-kind", type=click.Choice(_KINDS), default="table", show_default=True)
+@click.option("--advertiser-schema", type=_FILE, help="JSON with role and kind of each column.")
+@click.option("--publisher", default="kuairand-publisher", show_default=True, metavar="DATA")
+@click.option("--publisher-kind", type=click.Choice(_KINDS), default="table", show_default=True)
+@click.option("--publisher-schema", type=_FILE, help="JSON with role and kind of each column.")
+@click.option("--validation-from", default="2022-05-04T00:00+08:00", show_default=True, metavar="TIME")
+@click.option("--test-from", default="2022-05-05T00:00+08:00", show_default=True, metavar="TIME")
+@click.option("--members", type=click.IntRange(1, 16), default=3, show_default=True, help="Networks to average.")
+@click.option("--draws", type=click.IntRange(10), default=500, show_default=True, help="Bootstrap draws over users.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--json", "as_json", is_flag=True)
+def cross_domain_command(
+    advertiser: str,
+    advertiser_kind: str,
+    advertiser_schema: Path | None,
+    publisher: str,
+    publisher_kind: str,
+    publisher_schema: Path | None,
+    validation_from: str,
+    test_from: str,
+    members: int,
+    draws: int,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """What each party gains from the other's data, against its own history."""
+    from adyton.learning.ctr.cross_domain import Party, cross_domain
+
+    gains = cross_domain(
+        Party("advertiser", *_load(advertiser, advertiser_kind, advertiser_schema)),
+        Party("publisher", *_load(publisher, publisher_kind, publisher_schema)),
+        validation_from_ms=_epoch_ms(validation_from),
+        test_from_ms=_epoch_ms(test_from),
+        members=members,
+        seed=seed,
+        draws=draws,
+    )
+    if as_json:
+        click.echo(json.dumps({"seed": seed, "members": members, "gains": [gain.as_json() for gain in gains]}))
+        return
+    names = ("auc", "gauc", "xauc", "logloss", "ece")
+    click.echo(f"{'':34}" + "".join(f"{name:>9}" for name in names))
+    for gain in gains:
+        for what, measured in (("own history", gain.own), (f"with {gain.partner}'s data", gain.joined)):
+            values = "".join(f"{getattr(measured, name):9.4f}" for name in names)
+            click.echo(f"{gain.party + ', ' + what:34}{values}")
+        for metric, change in gain.difference.items():
+            click.echo(f"  {metric.value:8} {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]")
+        click.echo(
+            f"  {gain.own.rows} test rows, {gain.own.clicks} clicks; "
+            f"{gain.rows_shared:.1%} of the rows by users that the {gain.partner} has seen too"
+        )
+
+
 @ctr.command("export")
 @click.argument("model", type=_FILE)
 @_data_options

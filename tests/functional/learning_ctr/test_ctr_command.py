@@ -104,6 +104,27 @@ def test_train_evaluate_and_export_work_from_files(folder: Path) -> None:
         assert np.allclose(onnx_output, script_output.numpy(), atol=1e-6)
 
 
+def test_cross_domain_reports_both_parties_as_table_and_as_json(folder: Path) -> None:
+    table, schema = folder / "t.parquet", folder / "s.json"
+    arguments = (
+        "cross-domain", "--advertiser", table, "--advertiser-schema", schema, "--publisher", table,
+        "--publisher-schema", schema, "--validation-from", "1970-01-06", "--test-from", "1970-01-08", "--members", "1",
+        "--draws", "20",
+    )  # fmt: skip
+    gains = json.loads(run(*arguments, "--json").stdout)["gains"]
+    text = run(*arguments).stdout
+
+    assert [(gain["party"], gain["partner"]) for gain in gains] == [
+        ("advertiser", "publisher"),
+        ("publisher", "advertiser"),
+    ]
+    for gain in gains:
+        change = gain["difference"]["auc"]
+        assert change["value"] == pytest.approx(gain["joined"]["auc"] - gain["own"]["auc"])
+        assert f"{change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]" in text
+    assert "publisher, with advertiser's data" in text
+
+
 def test_the_same_seed_writes_the_same_model(folder: Path) -> None:
     trained(folder, "a.npz", "--seed", "5")
     trained(folder, "b.npz", "--seed", "5")
