@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from adyton.learning.synth.domains import PublicDomain
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_NAMES = "label-tree, or your own class as module:Class, whose code is then run."
+_METADATA = "adyton.synthetic"
 
 
 @click.group()
@@ -28,7 +30,8 @@ def synth() -> None:
 @synth.command("fit")
 @click.argument("table", type=_FILE)
 @click.option("--schema", "schema_file", type=_FILE, required=True, help="JSON with a role and kind for each column.")
-@click.option("--epsilon", required=True, help="Privacy loss, exact text such as 3 or 0.5.")
+@click.option("--synthesizer", default="label-tree", show_default=True, metavar="NAME", help=_NAMES)
+@click.option("--epsilon", help="Privacy loss, exact text such as 3 or 0.5; leave out only to do without a guarantee.")
 @click.option("--delta", default="1e-6", show_default=True, help="Privacy loss, exact text.")
 @click.option(
     "--unit", type=click.Choice(["user", "row"]), default="user", show_default=True, help="What is protected."
@@ -41,7 +44,8 @@ def synth() -> None:
 def fit_command(
     table: Path,
     schema_file: Path,
-    epsilon: str,
+    synthesizer: str,
+    epsilon: str | None,
     delta: str,
     unit: str,
     max_rows_per_user: int,
@@ -52,51 +56,52 @@ def fit_command(
 ) -> None:
     """Fit a synthesizer to TABLE (Parquet) and print what it spent."""
     from adyton.kernel.chance import InsecureFixedRandom, OsRandom
-    from adyton.learning.synth import store
-    from adyton.learning.synth.synthesizer import fit
+    from adyton.learning.synth.contract import FitRequest
+    from adyton.learning.synth.plugins import fit_named, stated_guarantee, statement_as_json
 
-    model = fit(
-        _table(table),
-        _schema(schema_file),
-        loss=_loss(epsilon, delta),
+    request = FitRequest(
+        loss=None if epsilon is None else _loss(epsilon, delta),
         unit=unit,
         max_rows_per_user=max_rows_per_user,
         domains=_domains(domains_file),
         source=OsRandom() if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
     )
-    _write(output, store.to_bytes(model))
-    spent = {**model.spent.as_json(), "unit": unit, "accountant": model.accountant, "secure": model.noise_is_secure}
-    if not model.noise_is_secure:
+    fitted = fit_named(synthesizer, _table(table), _schema(schema_file), request)
+    _write(output, fitted.to_bytes())
+    statement = fitted.statement
+    if statement.loss is None:
+        click.echo("warning: no privacy guarantee; what this makes may hold people's rows", err=True)
+    elif not statement.noise_is_secure:
         click.echo("warning: fixed noise protects nobody; do not release this", err=True)
-    click.echo(json.dumps(spent) if as_json else f"spent epsilon {epsilon}, delta {delta}: {model.accountant}")
+    words = statement_as_json(synthesizer, statement)
+    click.echo(json.dumps(words) if as_json else f"guarantee: {stated_guarantee(words)}; {statement.reason}")
 
 
 @synth.command("sample")
 @click.argument("model", type=_FILE)
 @click.option("-n", "--rows", type=click.IntRange(1), required=True, help="How many rows to make.")
+@click.option("--synthesizer", default="label-tree", show_default=True, metavar="NAME", help=_NAMES)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("-o", "--output", type=_FILE, help="Parquet file; CSV goes to stdout without it.")
-def sample_command(model: Path, rows: int, seed: int, output: Path | None) -> None:
+def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: Path | None) -> None:
     """Sample a table from a fitted MODEL. Costs no further budget."""
     import pyarrow.parquet as pq
 
     from adyton.kernel.chance import stream
-    from adyton.learning.synth import store
+    from adyton.learning.synth.plugins import load_named, stated_guarantee, statement_as_json
 
-    fitted = store.from_bytes(_read(model))
+    fitted = load_named(synthesizer, _read(model))
     made = fitted.sample(rows, stream(seed, "adyton synth sample"))
-    guarantee = {**fitted.spent.as_json(), "unit": fitted.unit, "accountant": fitted.accountant}
-    if not fitted.noise_is_secure:
-        guarantee["warning"] = "fixed noise: no guarantee"
+    words = statement_as_json(synthesizer, fitted.statement)
     if output is None:
         _print_csv(made)
         return
-    made = made.replace_schema_metadata({"adyton.synthetic": json.dumps({**guarantee, "seed": seed})})
+    made = made.replace_schema_metadata({_METADATA: json.dumps({**words, "seed": seed})})
     try:
         pq.write_table(made, output, compression="zstd")
     except OSError as error:
         raise UnavailableError("cannot write the table", where=str(output)) from error
-    click.echo(f"{rows} synthetic rows; {fitted.accountant}", err=True)
+    click.echo(f"{rows} synthetic rows; guarantee: {stated_guarantee(words)}", err=True)
 
 
 @synth.command("report")
@@ -121,8 +126,10 @@ def report_command(
     """Measure a synthetic table: fidelity with its ceiling, utility, and what attacks find."""
     from adyton.learning.synth.report import html, report, text
 
+    synthetic_table = _table(synthetic)
     made = report(
-        synthetic=_table(synthetic),
+        synthetic=synthetic_table,
+        guarantee=_stated(synthetic_table),
         train=_table(train),
         holdout=_table(holdout),
         test=None if test is None else _table(test),
@@ -132,6 +139,14 @@ def report_command(
     if page is not None:
         _write(page, html(made).encode())
     click.echo(json.dumps(made.as_json(), indent=2) if as_json else text(made))
+
+
+def _stated(table: pa.Table) -> object:
+    """What the file says about its making, None if nothing that can be read."""
+    try:
+        return json.loads((table.schema.metadata or {}).get(_METADATA.encode(), b""))
+    except ValueError:
+        return None
 
 
 def _table(path: Path) -> pa.Table:

@@ -11,3 +11,7 @@ class SynthesisInputError(BadInputError):
 
 class PrivacySpendError(RefusedError):
     """A mechanism asked for more privacy loss than its plan allows."""
+
+
+class SynthesizerFailedError(BadInputError):
+    """A user's own synthesizer raised, or gave something that the contract does not allow."""

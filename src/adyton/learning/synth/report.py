@@ -10,22 +10,27 @@ import pyarrow as pa
 from adyton.learning.schema import TableSchema
 from adyton.learning.synth.fidelity import Fidelity, fidelity
 from adyton.learning.synth.gate_measures import PrivacyMeasures, measure
+from adyton.learning.synth.plugins import stated_guarantee
 from adyton.learning.synth.utility import Utility, utility
 
 
 @dataclass(frozen=True)
 class SynthesisReport:
-    """privacy holds the fidelity too.   ceiling: fidelity of fresh real rows.   utility: None without later rows."""
+    """privacy holds the fidelity too.   ceiling: fidelity of fresh real rows.   utility: None without later rows.
+
+    guarantee: what the table's file states about its making (`plugins.statement_as_json`), None if it does not.
+    """
 
     privacy: PrivacyMeasures
     ceiling: Fidelity
     utility: Utility | None
+    guarantee: object = None
 
     def as_json(self) -> dict[str, object]:
         return {
             "fidelity": {"synthetic": self.privacy.fidelity.as_json(), "ceiling": self.ceiling.as_json()},
             "utility": None if self.utility is None else self.utility.as_json(),
-            "privacy": self.privacy.as_json(),
+            "privacy": {"guarantee": self.guarantee, **self.privacy.as_json()},
         }
 
 
@@ -37,12 +42,14 @@ def report(
     test: pa.Table | None,
     schema: TableSchema,
     seed: int,
+    guarantee: object = None,
 ) -> SynthesisReport:
     """Measure `synthetic`.   train: what it was made from.   holdout: other users.   test: later rows, or None."""
     return SynthesisReport(
         privacy=measure(train, holdout, synthetic, schema, seed=seed),
         ceiling=fidelity(train, holdout, schema),
         utility=None if test is None else utility(train, synthetic, test, schema, seed=seed),
+        guarantee=guarantee,
     )
 
 
@@ -50,6 +57,7 @@ def lines(report: SynthesisReport) -> list[tuple[str, str, str]]:
     """(measure, value, how to read it), in the order of the page."""
     made, privacy = report.privacy.fidelity, report.privacy
     rows = [
+        ("guarantee", stated_guarantee(report.guarantee), "as the file states it; attacks below can only refute it"),
         (
             "quality",
             f"{made.quality:.3f} (fresh real rows: {report.ceiling.quality:.3f})",
