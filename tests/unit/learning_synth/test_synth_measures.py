@@ -16,7 +16,7 @@ from adyton.learning.synth.fidelity import (
     with_ceiling,
 )
 from adyton.learning.synth.gate_measures import measure
-from adyton.learning.synth.privacy import Advantage, nearest, shared_literals
+from adyton.learning.synth.privacy import Advantage, linkability, nearest, shared_literals
 from adyton.learning.synth.utility import train_and_test, utility
 
 
@@ -96,6 +96,8 @@ def test_a_copy_of_the_training_rows_fails_every_attack(
     assert found.exact_matches.is_visible
     assert found.membership.low > 0.6
     assert found.attribute_inference.is_visible
+    assert found.linkability.is_visible
+    assert found.linkability.members == 1
     assert found.closer_to_train.low > 0.6
     assert found.user_ids_shared == 2500
     assert found.shared_literals["price"] > 100
@@ -110,7 +112,47 @@ def test_fresh_rows_of_other_users_pass_every_attack(
     assert not found.exact_matches.is_visible
     assert found.membership.low < 0.5 < found.membership.high
     assert not found.attribute_inference.is_visible
+    assert not found.linkability.is_visible
     assert found.user_ids_shared == 0
+
+
+def _profiles(n: int, seed: int) -> np.ndarray:
+    """Eight columns of 12 values; the second half repeats the first for one row in three, as a population may."""
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(0, 12, (n, 4)), rng.integers(0, 12, (n, 4))
+    return np.column_stack([first, np.where(rng.random((n, 1)) < 1 / 3, first, second)])
+
+
+def test_linkability_finds_a_synthesizer_that_copies_some_rows_and_clears_a_fresh_sample() -> None:
+    train, holdout, fresh = (_profiles(800, seed) for seed in (1, 2, 3))
+    some_copied = np.concatenate([train[::4], fresh[:600]])
+    caught = linkability(train, holdout, some_copied, np.random.default_rng(0))
+
+    assert caught.is_visible
+    assert caught.members - caught.holdout == pytest.approx(0.25, abs=0.08)
+    seen = [linkability(train, holdout, _profiles(800, 10 + s), np.random.default_rng(s)) for s in range(20)]
+    assert sum(found.is_visible for found in seen) <= 2
+    assert all(found.difference.low <= 0.03 for found in seen)
+
+
+def test_linkability_agrees_with_the_naive_search_and_takes_each_user_once() -> None:
+    rng = np.random.default_rng(5)
+    train, holdout, made = (rng.integers(0, 3, (40, 2)) for _ in range(3))
+    users = np.arange(40) // 4
+
+    def linked(rows: np.ndarray) -> float:
+        hits = 0
+        for row in rows:
+            first, second = (row[c] != made[:, c] for c in (0, 1))
+            hits += bool(((first == first.min()) & (second == second.min())).any())
+        return hits / len(rows)
+
+    found = linkability(train, holdout, made, np.random.default_rng(0))
+    by_user = linkability(train, train, made, np.random.default_rng(0), train_users=users, holdout_users=users)
+
+    assert (found.members, found.holdout) == (pytest.approx(linked(train)), pytest.approx(linked(holdout)))
+    assert (by_user.members * 10) % 1 == pytest.approx(0)
+    assert not linkability(train[:, :1], holdout[:, :1], train[:, :1], np.random.default_rng(0)).is_visible
 
 
 def test_shared_literals_count_only_rare_values_and_never_show_them() -> None:

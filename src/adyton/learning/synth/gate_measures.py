@@ -19,6 +19,7 @@ from adyton.learning.synth.privacy import (
     attribute_inference,
     closer_to_train,
     exact_matches,
+    linkability,
     membership_inference,
     shared_literals,
     singling_out,
@@ -29,7 +30,8 @@ from adyton.learning.synth.privacy import (
 class PrivacyMeasures:
     """What attacks found. Numbers only, never a value of a row.
 
-    exact_matches, attribute_inference, singling_out: success on members against holdout; `.is_visible` says leak.
+    exact_matches, attribute_inference, singling_out, linkability: success on members against holdout; `.is_visible`
+    says leak.
     membership: AUC with interval, .5 is a coin.   closer_to_train: .5 without copying.
     shared_literals: by column, how many rare real values stand in the synthetic table as they are.
     user_ids_shared: how many real user ids do.
@@ -40,6 +42,7 @@ class PrivacyMeasures:
     attribute_inference: Advantage
     attacked_attribute: str
     singling_out: Advantage
+    linkability: Advantage
     closer_to_train: Estimate
     shared_literals: dict[str, int]
     user_ids_shared: int
@@ -51,6 +54,7 @@ class PrivacyMeasures:
             "membership_auc": self.membership.as_json(),
             "attribute_inference": {"attribute": self.attacked_attribute, **self.attribute_inference.as_json()},
             "singling_out": self.singling_out.as_json(),
+            "linkability": self.linkability.as_json(),
             "closer_to_train": self.closer_to_train.as_json(),
             "shared_literals": dict(self.shared_literals),
             "user_ids_shared": self.user_ids_shared,
@@ -87,6 +91,9 @@ def measure(
         attribute_inference=attribute_inference(train, holdout, made, secret, stream(seed, "attribute")),
         attacked_attribute=columns[secret].name,
         singling_out=singling_out(train, holdout, made, stream(seed, "singling out")),
+        linkability=linkability(
+            train, holdout, made, stream(seed, "linkability"), train_users=of_train, holdout_users=of_holdout
+        ),
         closer_to_train=closer_to_train(train, holdout, made, stream(seed, "distance")),
         shared_literals=literals,
         user_ids_shared=users,

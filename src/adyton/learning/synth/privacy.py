@@ -4,8 +4,8 @@ Every attack compares rows that the synthesizer saw (members) with real rows of 
 (holdout), so that what follows from the population alone is not counted as a leak. Attacks are evidence, not proof: a
 table that passes them may still leak, and only (epsilon, delta) bounds what any attack can do. Distances cannot rank
 synthesizers and serve as a smoke test.
-Sources: membership by local density, van Breugel et al. 2023 (DOMIAS); singling out and attribute inference against a
-control group, Giomi et al. 2023 (Anonymeter).
+Sources: membership by local density, van Breugel et al. 2023 (DOMIAS); singling out, linkability and attribute
+inference against a control group, Giomi et al. 2023 (Anonymeter).
 
 Distances count the columns in which two rows differ. `B` rows, `F` columns.
 """
@@ -27,6 +27,7 @@ from adyton.learning.synth.compared import Ints
 _Z95 = 1.96
 _ATTACKED_ROWS = 1500
 _REFERENCE_ROWS = 6000
+_HALVINGS = 5
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,52 @@ def singling_out(
     if not tried:
         return Advantage(0.0, 0.0, Estimate(0.0, 0.0, 0.0))
     return Advantage.of(made[0], made[1], tried, tried)
+
+
+def linkability(
+    train: Ints,
+    holdout: Ints,
+    synthetic: Ints,
+    rng: np.random.Generator,
+    *,
+    train_users: Ints | None = None,
+    holdout_users: Ints | None = None,
+) -> Advantage:
+    """Linking two halves of a person's attributes through the synthetic table: members against holdout.
+
+    The attacker holds each target's row as two records with half of the columns each, and links them when one synthetic
+    row is among the nearest to both. Rows outside of training are linked as well wherever the population says which
+    halves go together, so that only the difference is a leak. The halves are drawn anew for each of several parts of
+    the targets.   users: whose row it is; each user is a target once. Without users every row stands for itself. A
+    single column has no halves, and nothing is linked.
+    """
+    if train.shape[1] < 2:
+        return Advantage(0.0, 0.0, Estimate(0.0, 0.0, 0.0))
+    base = _some(synthetic, 2 * _REFERENCE_ROWS, rng)
+    sides = []
+    for rows, users in ((train, train_users), (holdout, holdout_users)):
+        sides.append(rows if users is None else rows[_one_each(users, rng)])
+    n = min(len(sides[0]), len(sides[1]), _ATTACKED_ROWS)
+    parts = [np.array_split(_some(rows, n, rng)[rng.permutation(n)], _HALVINGS) for rows in sides]
+    linked = [0, 0]
+    for members, outsiders in zip(*parts, strict=True):
+        columns = rng.permutation(train.shape[1])
+        halves = np.array_split(columns, 2)
+        for side, rows in enumerate((members, outsiders)):
+            linked[side] += _linked(rows, base, halves)
+    return Advantage.of(linked[0], linked[1], n, n)
+
+
+def _linked(rows: Ints, base: Ints, halves: Sequence[Ints]) -> int:
+    """How many rows have a row of `base` that is nearest in both halves."""
+    blocks = [_distance_blocks(rows[:, half], base[:, half]) for half in halves]
+    found = 0
+    for (_, of_first), (_, of_second) in zip(*blocks, strict=True):
+        nearest_to_both = (of_first == of_first.min(axis=1, keepdims=True)) & (
+            of_second == of_second.min(axis=1, keepdims=True)
+        )
+        found += int(nearest_to_both.any(axis=1).sum())
+    return found
 
 
 def shared_literals(

@@ -75,6 +75,7 @@ def lines(report: SynthesisReport) -> list[tuple[str, str, str]]:
         "exact matches": privacy.exact_matches,
         f"attribute inference ({privacy.attacked_attribute})": privacy.attribute_inference,
         "singling out": privacy.singling_out,
+        "linkability": privacy.linkability,
     }
     rows.append(
         (
