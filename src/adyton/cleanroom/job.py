@@ -218,7 +218,7 @@ class JobSpec:
                 lateness_ms=int(value.get("lateness_ms", 0)),
                 continues=str(value.get("continues", "")),
             )
-        except (KeyError, ValueError, TypeError) as error:
+        except (AttributeError, KeyError, ValueError, TypeError) as error:
             raise BadInputError(f"a field is malformed ({type(error).__name__}: {error})", where="job") from error
 
 
@@ -247,10 +247,13 @@ def _counter(value: Mapping[str, Any]) -> Counter:
 
 
 def _synthesize(value: object) -> SynthesizeRequest | None:
-    if not isinstance(value, Mapping):
+    if value is None:
         return None
+    if not isinstance(value, Mapping):
+        raise BadInputError("`synthesize` is an object or null", where="job")
     loss = _loss(value["loss"])
-    assert loss is not None, "a mapping always gives a loss"
+    if loss is None:
+        raise BadInputError("a synthetic table has a privacy loss", where="job: synthesize")
     return SynthesizeRequest(
         loss=loss,
         rows=int(value["rows"]),
@@ -260,6 +263,9 @@ def _synthesize(value: object) -> SynthesizeRequest | None:
 
 
 def _loss(value: object) -> PrivacyLoss | None:
-    if not isinstance(value, Mapping):
+    if value is None:
         return None
+    if not isinstance(value, Mapping):
+        # Taking it for "none" would make noised statistics exact.
+        raise BadInputError('a loss is an object like {"epsilon": "1/2", "delta": "0"}', where="job")
     return PrivacyLoss(Fraction(str(value["epsilon"])), Fraction(str(value["delta"])))

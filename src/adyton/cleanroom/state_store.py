@@ -123,7 +123,9 @@ class StateStore:
             ) from error
 
     def _cipher(self, sequence: int) -> AESGCM:
-        with SecretBytes(b"".join(share.data for share in self._shares)) as secret:
+        # The label makes the joined bytes an object of their own: joining one share alone gives that very share, and
+        # leaving this block would wipe it.
+        with SecretBytes(b"".join((b"adyton state shares v1\x00", *(share.data for share in self._shares)))) as secret:
             return AESGCM(HKDF(SHA256(), 32, salt=None, info=self._origin.bound(sequence)).derive(secret.data))
 
     def _path(self, sequence: int) -> Path:

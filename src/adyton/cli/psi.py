@@ -42,6 +42,7 @@ def psi() -> None:
 @_delta
 def offer_command(table: Path, column: str, out: Path, secret: Path, epsilon: str, delta: str) -> None:
     """Blind the user ids of TABLE (Parquet or CSV) into an offer."""
+    _check_new(out)
     random = OsRandom()
     raw = random.token(exchange.POINT_BYTES)
     made = exchange.offer(_ids(table, column), X25519PrivateKey.from_private_bytes(raw), random, _loss(epsilon, delta))
@@ -80,6 +81,7 @@ def answer_command(
     delta: str,
 ) -> None:
     """Answer OFFERED over the user ids of TABLE; every answer is paid from the ledger before it is written."""
+    _check_new(out)
     random, loss = OsRandom(), _loss(epsilon, delta)
     asked = _offer(offered)
     counter.parent.mkdir(parents=True, exist_ok=True)
@@ -179,3 +181,13 @@ def _write_new(path: Path, text: str, mode: int = 0o644) -> None:
             file.write(text + "\n")
     except FileExistsError as error:
         raise BadInputError("the file exists", where=path.name) from error
+    except OSError as error:
+        raise BadInputError(f"the file cannot be written ({type(error).__name__})", where=path.name) from error
+
+
+def _check_new(path: Path) -> None:
+    """Say what `_write_new` would say, before anything is paid for."""
+    if path.exists():
+        raise BadInputError("the file exists", where=path.name)
+    if not path.parent.is_dir():
+        raise BadInputError("the folder does not exist", where=path.parent.name)

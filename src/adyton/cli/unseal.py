@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -32,5 +33,11 @@ def unseal(manifest_file: Path, key_file: Path, passphrase_file: Path | None, ou
     sealed = manifest_file.with_name(manifest_file.name.removesuffix(".manifest.json") + ".sealed")
     with SecretBytes(owner_dek(manifest, owner)) as dek:
         rows = open_table(sealed, manifest, dek.data).read()
-    pq.write_table(rows, out, compression="zstd")
+    try:
+        # Rows in the clear are the owner's to read, not everybody's on the machine.
+        file = os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+    except OSError as error:
+        raise BadInputError(f"the file cannot be made ({type(error).__name__})", where=out.name) from error
+    with file:
+        pq.write_table(rows, file, compression="zstd")
     click.echo(f"{rows.num_rows} rows in the clear in {out}", err=True)

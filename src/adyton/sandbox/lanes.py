@@ -31,9 +31,15 @@ class Lane:
         self.idle: deque[WorkerProcess] = deque()
         self.live = 0
         self.tidying = 0
+        self.users = 0
         self.unloaded = False
         self.failure: AdytonError | None = None
         self._waiters: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def is_over(self) -> bool:
+        """True once the script is unloaded and the last request that took it has ended."""
+        return self.unloaded and self.users == 0
 
     async def wait_free(self, until: float) -> None:
         """Return when a worker may have become free, or at loop time `until`."""
@@ -44,6 +50,10 @@ class Lane:
                 await waiter
         except TimeoutError:
             pass
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                self.wake()  # the news was for whoever still waits
+            raise
         finally:
             # `wake` may have taken it off in the same turn of the loop in which the time ran out.
             with contextlib.suppress(ValueError):

@@ -132,7 +132,10 @@ class SandboxPool:
         if lane is None:
             return
         lane.unloaded = True
-        while lane.idle:
+        self._drain(lane)
+
+    def _drain(self, lane: Lane) -> None:
+        while lane.idle and (lane.is_over or self._closed):
             lane.live -= 1
             self._retire(lane.idle.popleft())
 
@@ -197,21 +200,26 @@ class SandboxPool:
         lane = self._lanes.get(handle)
         if lane is None:
             raise UdfArgumentError("the script is not loaded", where=handle.label)
-        worker = await self._acquire(lane, deadline)
+        lane.users += 1
         try:
-            answers = await worker.call(
-                handle,
-                function,
-                encoded,
-                timeout_s=max(deadline - loop.time(), 0.0),
-                hooks=hooks,
-                capture_console=capture_console,
-            )
-        except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
-            self._count_failure(handle.owner)
-            raise
+            worker = await self._acquire(lane, deadline)
+            try:
+                answers = await worker.call(
+                    handle,
+                    function,
+                    encoded,
+                    timeout_s=max(deadline - loop.time(), 0.0),
+                    hooks=hooks,
+                    capture_console=capture_console,
+                )
+            except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
+                self._count_failure(handle.owner)
+                raise
+            finally:
+                self._release(lane, worker)
         finally:
-            self._release(lane, worker)
+            lane.users -= 1
+            self._drain(lane)
         self._health.pop(handle.owner, None)
         return [outcome_of(handle, answer, checks_json=checks_json) for answer in answers]
 
@@ -243,8 +251,10 @@ class SandboxPool:
             now = loop.time()
             if now >= deadline:
                 raise UdfTimeoutError("no worker was free before the deadline", where=lane.handle.label)
-            if has_started and lane.live == 0 and lane.failure is not None:
-                raise lane.failure
+            if has_started and lane.live == 0:
+                if lane.failure is not None:
+                    raise lane.failure
+                has_started = False  # its worker came up and was lost to another script before it could serve
             may_start = not has_started and lane.live < self.limits.workers_per_udf
             if may_start and now >= may_start_at:
                 has_started = True
@@ -267,21 +277,21 @@ class SandboxPool:
         lane.tidying -= 1
         if not is_ready:
             self._count_failure(lane.handle.owner)
-        if is_ready and not lane.unloaded and worker.requests < self.limits.requests_per_worker:
+        if is_ready and not lane.is_over and worker.requests < self.limits.requests_per_worker:
             lane.idle.append(worker)
             lane.wake()
             return
         live = lane.live
         self._lost_worker(lane)
         self._retire(worker)
-        if is_ready and not lane.unloaded and lane.live < live:
+        if is_ready and not lane.is_over and lane.live < live:
             # It has served its share: the next one starts now, not when a request is waiting for it.
             self._grow(lane)
 
     def _lost_worker(self, lane: Lane) -> None:
         lane.live -= 1
         lane.wake()
-        if lane.live == 0 and not lane.unloaded and not self._closed:
+        if lane.live == 0 and not lane.is_over and not self._closed:
             self._grow(lane)
 
     def _grow(self, lane: Lane) -> None:
@@ -298,7 +308,7 @@ class SandboxPool:
             lane.failure = error
             lane.wake_all()
             return
-        if lane.unloaded or self._closed:
+        if lane.is_over or self._closed:
             lane.live -= 1
             self._retire(worker)
         else:

@@ -50,7 +50,10 @@ class WorkerProcess:
     @classmethod
     async def start(cls, command: WorkerCommand, limits: SandboxLimits) -> WorkerProcess:
         """A worker without a script. Raises SandboxUnavailableError if it does not come up in `limits.start_ms`."""
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError as error:
+            raise SandboxUnavailableError("a worker's socket cannot be made", where=type(error).__name__) from error
         # The payload of a result is at most one answer over the limit plus console lines and effects.
         channel = Channel(limits.result_bytes + limits.hook_bytes + _FRAME_OVERHEAD_BYTES)
         try:

@@ -147,6 +147,7 @@ def test_the_owner_opens_its_own_table_and_nobody_else_does(capsys: pytest.Captu
     assert not Path("rows.parquet").exists()
     assert run([*unseal, "publisher.key.json"]) == 0
     assert pq.read_table("rows.parquet")["age"].to_pylist() == list(range(20))
+    assert Path("rows.parquet").stat().st_mode & 0o077 == 0
     assert run([*unseal, "publisher.key.json"]) == 10
 
     sealed = Path("sealed/publisher-log.v1.sealed")

@@ -21,7 +21,7 @@ import pytest
 from adyton.cli.main import run
 
 pytestmark = pytest.mark.slow
-OWNERS = {"publisher": range(100, 700), "advertiser": range(500), "measurer": range(50, 600)}
+OWNERS = {"publisher": range(400, 2800), "advertiser": range(2000), "measurer": range(200, 2400)}
 IN_ALL_QUERIES = "SELECT segment, COUNT(DISTINCT user_id) AS users FROM joined GROUP BY segment"
 SERVE = "import sys; from adyton.cli.main import run; sys.exit(run(sys.argv[1:]))"
 

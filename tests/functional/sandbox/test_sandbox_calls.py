@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 
 import orjson
@@ -225,6 +226,42 @@ def test_a_request_takes_the_worker_that_is_free_first_not_the_one_that_starts_f
         assert [result.value for result in results] == list(range(5))
 
     in_a_pool(work)
+
+
+def test_requests_that_wait_when_their_script_is_unloaded_still_end() -> None:
+    async def work(pool: SandboxPool) -> None:
+        code = "const f = (ms) => { const end = Date.now() + ms; while (Date.now() < end); return ms }"
+        handle = await pool.load("b.example", code, UdfKind.SCORE_AD)
+        running = asyncio.create_task(pool.call(handle, "f", [b"300"], deadline_ms=20_000))
+        await asyncio.sleep(0.05)
+        waiting = asyncio.create_task(pool.call(handle, "f", [b"1"], deadline_ms=20_000))
+        await asyncio.sleep(0.05)
+        await pool.unload(handle)
+
+        assert [result.value for result in await asyncio.gather(running, waiting)] == [300, 1]
+
+    in_a_pool(work, SandboxLimits(workers_per_udf=1))
+
+
+def test_a_script_runs_again_once_sockets_can_be_made_again() -> None:
+    async def work(pool: SandboxPool) -> None:
+        code = "const f = (x) => { while (x < 0); return x }"
+        handle = await pool.load("b.example", code, UdfKind.SCORE_AD)
+
+        def no_descriptor() -> None:
+            raise OSError(errno.EMFILE, "too many open files")
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("adyton.sandbox.process.socket.socketpair", no_descriptor)
+            with pytest.raises(UdfTimeoutError):
+                await pool.call(handle, "f", [b"-1"], deadline_ms=200)  # costs its worker
+            for _ in range(3):
+                with pytest.raises((SandboxUnavailableError, UdfTimeoutError)):
+                    await pool.call(handle, "f", [b"1"], deadline_ms=500)
+
+        assert (await pool.call(handle, "f", [b"7"], deadline_ms=20_000)).value == 7
+
+    in_a_pool(work, SandboxLimits(workers_per_udf=1))
 
 
 def test_a_request_is_told_at_once_that_no_worker_can_start() -> None:

@@ -127,6 +127,12 @@ def test_probing_by_one_user_more_and_less_runs_into_the_budget(tmp_path: Path) 
         ]
         answered += ["--owner", "publisher", "--ledger", str(tmp_path / "l" / "ledger.sqlite"), "--k", "5"]
         answered += ["--counter", str(tmp_path / "c" / "counter.json"), "--budget-epsilon", "3", "--epsilon", "1"]
+        if number == 0:
+            Path(names["answer"]).write_text("mine")
+            taken = runner.invoke(psi, answered)
+            assert isinstance(taken.exception, BadInputError)
+            assert not (tmp_path / "l" / "ledger.sqlite").exists()  # nothing is paid for an answer that cannot be kept
+            Path(names["answer"]).unlink()
         result = runner.invoke(psi, answered)
         if result.exit_code:
             assert isinstance(result.exception, OverBudgetError)

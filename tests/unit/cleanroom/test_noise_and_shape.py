@@ -12,8 +12,10 @@ import pytest
 from adyton.cleanroom.aggregate import noise_margin, noise_scales, noised_result
 from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import CheckedQuery, ValueType, check_sql
+from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.noise import NoiseKind, discrete_gaussian, noised
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom
+from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import PrivacyLoss
 
 COLUMNS = {"city": ValueType.TEXT, "spent": ValueType.NUMBER}
@@ -112,3 +114,14 @@ def test_exact_samplers_follow_the_distribution_that_opendp_draws(kind: NoiseKin
         assert abs(sum(drawn) / len(drawn)) < 5 * math.sqrt(square / len(drawn))
     assert squares[0] == pytest.approx(squares[1], rel=6 * (2.5 if kind is NoiseKind.LAPLACE else 1.5) / 100)
     assert discrete_gaussian(Fraction(1, 10**6), InsecureFixedRandom(1)) == 0
+
+
+@pytest.mark.parametrize(
+    "field", [{"statistics_loss": "1/2"}, {"statistics_loss": 0.5}, {"synthesize": "yes"}, {"counters": [1]}]
+)
+def test_a_loss_that_is_not_understood_is_refused_not_taken_for_none(field: dict[str, object]) -> None:
+    job = {"job_id": "j", "base": "a", "partners": ["b"], "templates": ["join_statistics"]}
+    assert JobSpec.from_json(job).statistics_loss is None
+
+    with pytest.raises(BadInputError):
+        JobSpec.from_json({**job, **field})
