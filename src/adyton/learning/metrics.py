@@ -10,6 +10,7 @@ the same draws for both models of a comparison.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
@@ -267,7 +268,8 @@ class _UserGroups:
             weights = weights * user_weights
         if weights.sum() == 0:
             raise MetricError("GAUC needs a user with clicks and non-clicks")
-        return float((self._auc * weights).sum() / weights.sum())
+        # Exact sums: users are in the order of their ids, and those are other pseudonyms in each clean-room job.
+        return math.fsum(self._auc * weights) / math.fsum(weights)
 
 
 def _labels_and_scores(labels: ArrayLike, scores: ArrayLike) -> tuple[Ints, Floats]:

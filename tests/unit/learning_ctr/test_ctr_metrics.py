@@ -23,6 +23,16 @@ def test_a_known_small_case() -> None:
     assert metrics.evaluate(labels, scores, users).users == 2
 
 
+def test_gauc_is_the_same_to_the_last_bit_under_other_pseudonyms() -> None:
+    """Each clean-room job names users anew; a figure that moves with the names would not repeat with the seed."""
+    rng = np.random.default_rng(8)
+    users, labels, scores = rng.integers(0, 400, 6_000), rng.integers(0, 2, 6_000), rng.random(6_000)
+
+    values = {metrics.gauc(labels, scores, rng.permutation(400)[users]) for _ in range(20)}
+
+    assert len(values) == 1
+
+
 @pytest.mark.parametrize(
     ("labels", "scores"),
     [([], []), ([1, 1], [0.1, 0.2]), ([0, 2], [0.1, 0.2]), ([0, 1], [0.1]), ([0, 1], [0.1, float("nan")])],
