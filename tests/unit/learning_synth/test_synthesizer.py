@@ -162,7 +162,7 @@ def test_high_cardinality_columns_are_coarsened_in_the_tree_and_restored(schema:
 
 def test_dates_that_too_few_rows_share_are_refused_with_a_way_out(table: pa.Table, schema: TableSchema) -> None:
     with pytest.raises(SynthesisInputError) as refused:
-        fit(table, schema, loss=PrivacyLoss.of("0.1", "1e-6"), source=OsRandom())
+        fit(table, schema, loss=PrivacyLoss.of("0.02", "1e-6"), source=OsRandom())
     assert "public span" in str(refused.value.hint)
 
 

@@ -219,7 +219,8 @@ def _category(
         return CategoryCode(public.values, arrow_type)
     if public is not None:
         raise SynthesisInputError("a category takes a public list of values", where=column.name)
-    return CategoryCode((*_found_values(column, data, finder, 1), None), arrow_type)
+    array = combined(data)
+    return CategoryCode((*_found_values(column, array, np.arange(len(array)), finder, 1), None), arrow_type)
 
 
 def _list(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, finder: Finder | None) -> ListCode:
@@ -229,19 +230,21 @@ def _list(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, fi
     if public is not None:
         raise SynthesisInputError("a list takes a public list of values", where=column.name)
     # Only elements that can be kept are counted, so that a row's influence is bounded.
-    array = combined(data)
-    first = pa.chunked_array([pc.list_slice(array, 0, LIST_ELEMENTS).flatten()])
-    return ListCode(_found_values(column, first, finder, LIST_ELEMENTS), arrow_type)
+    first = pc.list_slice(combined(data), 0, LIST_ELEMENTS)
+    row = pc.list_parent_indices(first).to_numpy(zero_copy_only=False).astype(np.int64)
+    return ListCode(_found_values(column, first.flatten(), row, finder, LIST_ELEMENTS), arrow_type)
 
 
 def _found_values(
-    column: Column, data: pa.ChunkedArray, finder: Finder | None, elements_per_row: int
+    column: Column, elements: pa.Array, row: Ints, finder: Finder | None, elements_per_row: int
 ) -> tuple[Value, ...]:
+    """Values that may be known.   elements: [E], nulls are left out.   row: int64[E], the row of each."""
     finder = _required(column, finder)
-    encoded = combined(data).drop_null().dictionary_encode()
+    encoded = elements.dictionary_encode()
     values = encoded.dictionary.to_pylist()
-    counts = np.bincount(encoded.indices.to_numpy(zero_copy_only=False), minlength=len(values))
-    kept, _ = finder.released(counts.astype(np.int64), column.name, elements_per_row=elements_per_row)
+    known = np.flatnonzero(encoded.is_valid().to_numpy(zero_copy_only=False))
+    indices = encoded.indices.drop_null().to_numpy(zero_copy_only=False).astype(np.int64)
+    kept = finder.released(row[known], indices, len(values), column.name, elements_per_row=elements_per_row)
     # Sorted, so that the order of release says nothing about the order of rows.
     return tuple(sorted((values[i] for i in kept.tolist()), key=lambda v: (str(type(v)), v)))
 
@@ -283,8 +286,8 @@ def _timestamp(
         return TimestampCode(np.arange(first, last + 1), data.type)
     if public is not None:
         raise SynthesisInputError("a timestamp takes a public span in milliseconds", where=column.name)
-    days, counts = np.unique(milliseconds(data) // _MS_PER_DAY, return_counts=True)
-    kept, _ = _required(column, finder).released(counts.astype(np.int64), column.name)
+    days, day = np.unique(milliseconds(data) // _MS_PER_DAY, return_inverse=True)
+    kept = _required(column, finder).released(np.arange(day.size), day, days.size, column.name)
     if not kept.size:
         raise SynthesisInputError(
             "too few rows on any day to release a date", where=column.name, hint="state a public span of days"

@@ -19,6 +19,9 @@ from adyton.learning.synth.accounting import Spending, scale_for
 from adyton.learning.synth.errors import SynthesisInputError
 from adyton.learning.synth.noise import Ints, Noise
 
+_GRID = 1 << 12
+"""Steps of 1 in a weighted count."""
+
 Value = str | int | float | bool | None
 
 
@@ -65,7 +68,8 @@ PublicDomain = Values | Edges | Span
 class Finder:
     """Spends a fixed share of the budget on each column whose domain is not public.
 
-    sensitivity: most rows one unit may change.   rho, delta: per column.
+    sensitivity: most rows one unit may change.   rho, delta: per column.   unit_of_row: int64[B], whose row each
+    row of the bounded table is; None when each row is a unit of its own.
     """
 
     noise: Noise
@@ -73,21 +77,27 @@ class Finder:
     sensitivity: int
     rho: Fraction
     delta: Fraction
+    unit_of_row: Ints | None = None
 
-    def released(self, counts: Ints, purpose: str, *, elements_per_row: int = 1) -> tuple[Ints, Ints]:
-        """Which of the observed values may be known, and their noisy counts.
+    def released(self, row: Ints, value: Ints, n_values: int, purpose: str, *, elements_per_row: int = 1) -> Ints:
+        """Which of `n_values` observed values may be known: positions int64[R], R <= n_values.
 
-        counts: int64[V] > 0, how often each observed value occurs in the bounded table.
-        Returns (positions into `counts`, noisy counts at those positions), both int64[R], R <= V.
+        row, value: int64[E], each occurrence of a value 0..n_values-1 in a row of the bounded table.
+        A unit with k different values gives each of them a weight of 1 / sqrt(k), so that it moves all counts together
+        by 1 at most (L2).   Source: the weighted Gaussian of Gopi et al. 2020, "Differentially Private Set Union".
         """
-        sensitivity = self.sensitivity * elements_per_row
-        scale = scale_for(sensitivity, self.rho)
-        self.spending.charge(purpose, sensitivity, scale, self.delta)
-        if counts.size == 0:
-            return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        noisy = self.noise.gaussian(counts, scale)
-        kept = np.flatnonzero(noisy > release_threshold(sensitivity, scale, self.delta))
-        return kept, noisy[kept]
+        scale = scale_for(_GRID, self.rho)
+        self.spending.charge(purpose, _GRID, scale, self.delta)
+        if n_values == 0:
+            return np.zeros(0, np.int64)
+        unit = row if self.unit_of_row is None else self.unit_of_row[row]
+        pairs = np.unique(unit * n_values + value)
+        # Rounded down on an integer grid, which only lowers what a unit moves.
+        values_of_unit = np.bincount(pairs // n_values)
+        weight = np.floor(_GRID / np.sqrt(np.maximum(values_of_unit, 1))).astype(np.int64)
+        weights = np.bincount(pairs % n_values, weights=weight[pairs // n_values], minlength=n_values)
+        noisy = self.noise.gaussian(weights.astype(np.int64), scale)
+        return np.flatnonzero(noisy > _set_threshold(self.sensitivity * elements_per_row, scale, self.delta))
 
     def released_groups(self, counts: Ints, purpose: str) -> tuple[Ints, Ints]:
         """Which groups of cells may be known, and noisy counts of their cells; a group is judged by its sum.
@@ -109,6 +119,17 @@ class Finder:
         scale = scale_for(self.sensitivity, self.rho)
         self.spending.charge(purpose, self.sensitivity, scale)
         return self.noise.gaussian(counts, scale)
+
+
+def _set_threshold(most_values: int, scale: float, delta: Fraction) -> float:
+    """The weighted count above which a value is released, in units of 1 / `_GRID`.
+
+    A unit that brings k values that nobody else has passes with one of them with probability at most
+    k exp(-(t - grid / sqrt(k))^2 / 2 scale^2); t is taken for the worst k.
+    """
+    return max(
+        _GRID / math.sqrt(k) + scale * math.sqrt(2 * math.log(k / float(delta))) for k in range(1, most_values + 1)
+    )
 
 
 def release_threshold(sensitivity: int, scale: float, delta: Fraction) -> float:

@@ -66,9 +66,11 @@ class LabelTree:
         return np.asarray(self.stars[0].sum(axis=1))
 
     def sample(self, n_rows: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """(label int64[n_rows], codes int64[n_rows, P])."""
-        totals = self.label_totals
-        label = rng.choice(totals.size, size=n_rows, p=totals / totals.sum())
+        """(label int64[n_rows], codes int64[n_rows, P]).
+
+        Draws are spread evenly (`_draw`), so that the released tables come back up to rounding.
+        """
+        label = _draw(self.label_totals[None, :], np.zeros(n_rows, np.int64), rng)
         coarse = np.zeros((n_rows, len(self.stars)), np.int64)
         coarse[:, self.root] = _draw(_grouped(self.stars[self.root], self.coarse[self.root]), label, rng)
         for edge in self.edges:
@@ -234,7 +236,7 @@ def _refined(star: Floats, groups: Ints, given: Ints, rng: np.random.Generator) 
     cumulative = np.cumsum(mass, axis=1)
     label, group = given // n_groups, given % n_groups
     below = np.where(starts[group] > 0, cumulative[label, starts[group] - 1], 0.0)
-    wanted = below + rng.random(given.size) * (cumulative[label, stops[group] - 1] - below)
+    wanted = below + _even(given, star.shape[0] * n_groups, rng) * (cumulative[label, stops[group] - 1] - below)
     codes = np.empty(given.size, np.int64)
     for value in range(star.shape[0]):
         rows = label == value
@@ -243,10 +245,27 @@ def _refined(star: Floats, groups: Ints, given: Ints, rng: np.random.Generator) 
 
 
 def _draw(weights: Floats, given: Ints, rng: np.random.Generator) -> Ints:
-    """For each row one column of `weights[given]`, in proportion.   weights: float64[R, V] >= 0, given: int64[n]."""
+    """For each row one column of `weights[given]`, in proportion.   weights: float64[R, V] >= 0, given: int64[n].
+
+    Of n rows with the same `given`, each column gets n times its share, rounded up or down at random.
+    """
     safe = weights + 1e-12
     cumulative = np.cumsum(safe / safe.sum(axis=1, keepdims=True), axis=1)
     # Row r's distribution is laid on (r, r + 1], so that one sorted search serves all rows.
     flat = (cumulative + np.arange(weights.shape[0])[:, None]).ravel()
-    found = np.searchsorted(flat, given + rng.random(given.size), side="right") - given * weights.shape[1]
+    found = np.searchsorted(flat, given + _even(given, weights.shape[0], rng), side="right") - given * weights.shape[1]
     return np.asarray(np.clip(found, 0, weights.shape[1] - 1), np.int64)
+
+
+def _even(given: Ints, groups: int, rng: np.random.Generator) -> Floats:
+    """A uniform number in [0, 1) for each row; those of one group lie in steps of equal length, in random order.
+
+    Systematic sampling: each number alone is uniform, and counts of a group differ from their mean by less than one.
+    Source: Madow & Madow 1944, "On the theory of systematic sampling, I".
+    """
+    order = np.lexsort((rng.random(given.size), given))
+    sizes = np.bincount(given, minlength=groups)
+    place = np.arange(given.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    even = np.empty(given.size)
+    even[order] = (place + np.repeat(rng.random(groups), sizes)) / np.repeat(sizes, sizes)
+    return even

@@ -59,13 +59,13 @@ class OpenDpNoise:
 
     def gaussian(self, counts: Ints, scale: float) -> Ints:
         dp = _opendp()
-        space = dp.vector_domain(dp.atom_domain(T=int)), dp.l2_distance(T=float)
+        space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T=float)
         draw = dp.m.make_gaussian(*space, scale)
         return np.asarray(draw(counts.ravel().tolist()), np.int64).reshape(counts.shape)
 
     def noisy_max(self, scores: Ints, scale: float) -> int:
         dp = _opendp()
-        space = dp.vector_domain(dp.atom_domain(T=int)), dp.linf_distance(T=int)
+        space = dp.vector_domain(dp.atom_domain(T="i64")), dp.linf_distance(T="i64")
         choose = dp.m.make_noisy_max(*space, dp.zero_concentrated_divergence(), scale)
         return int(choose(scores.tolist()))
 

@@ -152,7 +152,8 @@ def fit(
     finder = None
     if n_found:
         each = found_rho * (1 - Fraction(1, 10**7)) / n_found
-        finder = Finder(noise, spending, sensitivity, each, found_delta / n_found)
+        owner = user if unit == "user" else None
+        finder = Finder(noise, spending, sensitivity, each, found_delta / n_found, owner)
     codes = tuple((c, code_for(c, table.column(c.name), domains.get(c.name), finder)) for c in columns)
     rows_per_user = np.zeros(0)
     if user is not None:

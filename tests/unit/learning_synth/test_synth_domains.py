@@ -1,0 +1,73 @@
+"""Found domains: what one unit moves is what is accounted for, and what one unit brings alone stays inside."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adyton.kernel.chance import InsecureFixedRandom, OsRandom
+from adyton.learning.synth.accounting import Spending, scale_for
+from adyton.learning.synth.domains import Finder
+from adyton.learning.synth.noise import FixedNoise, Ints, noise_from
+
+RHO, DELTA = Fraction(1, 100), Fraction(1, 10**6)
+
+
+class Seen(FixedNoise):
+    """Adds nothing and remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__(InsecureFixedRandom(0))
+        self.counts: list[Ints] = []
+        self.scales: list[float] = []
+
+    def gaussian(self, counts: Ints, scale: float) -> Ints:
+        self.counts.append(counts.copy())
+        self.scales.append(scale)
+        return counts
+
+
+def _finder(noise: FixedNoise, unit_of_row: Ints, most_rows: int) -> Finder:
+    return Finder(noise, Spending(Fraction(10), Fraction(1)), most_rows, RHO, DELTA, unit_of_row)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), max_size=40), st.lists(st.integers(0, 7), max_size=6))
+def test_a_new_user_moves_the_counts_no_further_than_the_noise_covers(
+    others: list[tuple[int, int]], newcomer: list[int]
+) -> None:
+    noise = Seen()
+    for rows in (others, [*others, *((9, value) for value in newcomer)]):
+        unit, value = (np.array([row[side] for row in rows], np.int64) for side in (0, 1))
+        _finder(noise, unit, 6).released(np.arange(unit.size), value, 8, "values")
+
+    moved = np.linalg.norm(noise.counts[1] - noise.counts[0])
+    # scale_for(s, rho) is the noise for a change of s; the change is at most the s behind the scale used.
+    assert scale_for(1, RHO) * moved <= noise.scales[0] * (1 + 1e-9)
+
+
+def test_many_users_release_a_value_and_one_user_never_does() -> None:
+    """One user's value passes with probability at most 1e-6 in each of 200 trials."""
+    unit = np.r_[np.arange(4000), np.repeat(4000, 4)]
+    value = np.r_[np.arange(4000) % 3, [3, 4, 5, 6]]
+    for seed in range(200):
+        kept = _finder(FixedNoise(InsecureFixedRandom(seed)), unit, 4).released(np.arange(unit.size), value, 7, "v")
+        assert kept.tolist() == [0, 1, 2]
+
+
+def test_rows_that_are_their_own_unit_count_each() -> None:
+    value = np.repeat([0, 1], [300, 2])
+    finder = Finder(noise_from(OsRandom()), Spending(Fraction(1), Fraction(1)), 1, Fraction(1, 10), DELTA)
+
+    assert finder.released(np.arange(302), value, 2, "values").tolist() == [0]
+
+
+def test_a_column_of_nulls_releases_nothing_and_still_pays() -> None:
+    spending = Spending(Fraction(1), Fraction(1))
+    finder = Finder(noise_from(OsRandom()), spending, 1, RHO, DELTA)
+
+    assert finder.released(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "empty").tolist() == []
+    assert spending.rho > 0
