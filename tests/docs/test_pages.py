@@ -41,8 +41,9 @@ def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
 @pytest.mark.parametrize("page", PAGES, ids=names)
 def test_every_adyton_command_on_a_page_exists_with_its_options(page: Path) -> None:
     wrong = []
-    for line in re.findall(r"`adyton ([^`]+)`|^(?:\$ )?adyton (.+)$", page.read_text(), re.MULTILINE):
-        text = (line[0] or line[1]).split("#")[0].split("&&")[0].replace("…", "").strip()
+    text_of_page = page.read_text().replace("\\\n> ", "")
+    for line in re.findall(r"`adyton ([^`]+)`|^(?:\$ )?adyton (.+)$", text_of_page, re.MULTILINE):
+        text = (line[0] or line[1]).split("#")[0].split("&&")[0].replace("…", "").strip(" &")
         if not text or "|" in text:
             continue
         command, rest = command_of(shlex.split(text))

@@ -31,18 +31,17 @@ STORAGE: Final[Mapping[str, pa.DataType]] = {
     "list<int64>": pa.list_(pa.int64()),
     "list<string>": pa.list_(pa.string()),
 }
-_STORAGE_OF = {str(arrow_type): name for name, arrow_type in STORAGE.items()} | {
-    "float": "float32",
-    "double": "float64",
-    "large_string": "string",
-    "dictionary<values=string, indices=int32, ordered=0>": "string",
-    "date32[day]": "date32",
-    "list<element: int64>": "list<int64>",
-    "list<item: int64>": "list<int64>",
-    "list<element: string>": "list<string>",
-    "list<item: string>": "list<string>",
+_STORAGE_OF: Final[Mapping[pa.DataType, str]] = {arrow_type: name for name, arrow_type in STORAGE.items()} | {
+    pa.uint8(): "int16",
+    pa.uint16(): "int32",
+    pa.uint32(): "int64",
+    pa.uint64(): "int64",
+    pa.float16(): "float32",
+    pa.large_string(): "string",
+    pa.string_view(): "string",
+    pa.date64(): "date32",
 }
-_STORAGE_OF_TEXT = {
+_STORAGE_OF_TEXT: Final[Mapping[Kind, str]] = {
     Kind.NUMBER: "float64",
     Kind.BINARY: "int8",
     Kind.TIMESTAMP: "int64",
@@ -115,16 +114,38 @@ def declare_columns(schema: TableSchema, arrow: pa.Schema) -> tuple[TableColumn,
     for column in schema.columns:
         if column.name not in arrow.names:
             raise ContractError("the declared column is not in the file", where=column.name)
-        arrow_type = str(arrow.field(column.name).type)
-        if arrow_type not in _STORAGE_OF:
-            raise ContractError(f"type {arrow_type} cannot be sealed", where=column.name, hint=", ".join(STORAGE))
-        storage = _STORAGE_OF[arrow_type]
-        if storage == "string":
-            # Text that should be numbers: sealing converts it, and names the row that is none.
-            storage = _STORAGE_OF_TEXT.get(column.kind, "string")
+        storage = _storage_of(arrow.field(column.name).type, column)
         required = column.role in (Role.USER_ID, Role.ITEM_ID, Role.LABEL, Role.TIME)
         declared.append(TableColumn(column, storage, nullable=not required))
     return tuple(declared)
+
+
+def _storage_of(arrow_type: pa.DataType, column: Column) -> str:
+    types = pa.types
+    if types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
+    if types.is_timestamp(arrow_type) and column.kind is Kind.TIMESTAMP:
+        return "int64"  # milliseconds since the epoch
+    if types.is_decimal(arrow_type):
+        return "float64"
+    if types.is_list(arrow_type) or types.is_large_list(arrow_type):
+        inner = arrow_type.value_type
+        if types.is_integer(inner):
+            return "list<int64>"
+        if types.is_string(inner) or types.is_large_string(inner):
+            return "list<string>"
+    storage = _STORAGE_OF.get(arrow_type)
+    if storage is None:
+        raise ContractError(
+            f"type {arrow_type} cannot be sealed as a {column.kind.value}",
+            where=column.name,
+            hint=f"types that can: {', '.join(STORAGE)}; a timestamp as kind timestamp",
+        )
+    if storage == "string":
+        # Text that should be numbers: sealing converts it, and names the row that is none.
+        return _STORAGE_OF_TEXT.get(column.kind, "string")
+    # A day is a name here, not a number.
+    return "string" if storage == "date32" and column.kind is Kind.CATEGORY else storage
 
 
 def table_schema(columns: Sequence[TableColumn]) -> TableSchema:

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from adyton.cleanroom.errors import TableRejectedError
 from adyton.cleanroom.table_columns import MAX_COLUMNS, TableColumn
 from adyton.cleanroom.table_mapping import Mapper
+from adyton.learning.schema import Kind
 
 BATCH_ROWS = 1 << 17
 CSV_BLOCK_BYTES = 4 << 20
@@ -49,12 +50,16 @@ def table_batches(path: Path, columns: Sequence[TableColumn], mapper: Mapper | N
 
 
 def file_schema(path: Path) -> pa.Schema:
-    """The Arrow schema of a Parquet file, or of the first block of a CSV file.   Raises TableRejectedError."""
+    """The Arrow schema of a Parquet file; of a CSV file its names, each as text.   Raises TableRejectedError.
+
+    A CSV file does not say what its cells are, and a guess from its first rows would take the zeros from `00123` and
+    refuse the first postcode with a letter. The declared kinds say it.
+    """
     try:
         if path.suffix.lower() in (".parquet", ".pq"):
             return pq.ParquetFile(path).schema_arrow
-        with pa_csv.open_csv(path) as reader:
-            return reader.schema
+        with path.open("rb") as file, pa_csv.open_csv(file) as reader:
+            return pa.schema([pa.field(name, pa.string()) for name in reader.schema.names])
     except (OSError, pa.ArrowInvalid) as error:
         raise TableRejectedError("the file cannot be read as a table", where=path.name) from error
 
@@ -146,13 +151,22 @@ def _convert(array: pa.Array, column: TableColumn, where: str, first_row: int) -
     if array.type.equals(wanted):
         return array
     is_cell = pa.types.is_binary(array.type)
+    parse = _parse_cells if is_cell else _cast
     try:
-        return _parse_cells(array, wanted) if is_cell else array.cast(wanted, safe=True)
+        return parse(array, wanted)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        convert: Convert = (lambda a: _parse_cells(a, wanted)) if is_cell else (lambda a: a.cast(wanted, safe=True))
-        row = first_row + _first_bad(array, convert)
+        row = first_row + _first_bad(array, lambda some: parse(some, wanted))
     # Outside the handler, so that Arrow's message, which quotes the value, is not chained.
-    raise TableRejectedError(f"the cell is no {column.storage}", where=f"{where}, row {row}")
+    is_time = column.column.kind is Kind.TIMESTAMP
+    hint = 'milliseconds since the epoch, or a --mapping with "as": "time" and its format' if is_time else None
+    raise TableRejectedError(f"the cell is no {column.storage}", where=f"{where}, row {row}", hint=hint)
+
+
+def _cast(array: pa.Array, wanted: pa.DataType) -> pa.Array:
+    if pa.types.is_timestamp(array.type) and pa.types.is_int64(wanted):
+        # Finer than a millisecond is cut off; a time without a zone is UTC.
+        array = array.cast(pa.timestamp("ms", array.type.tz), safe=False)
+    return array.cast(wanted, safe=True)
 
 
 def _parse_cells(cells: pa.Array, wanted: pa.DataType) -> pa.Array:
@@ -164,6 +178,9 @@ def _parse_cells(cells: pa.Array, wanted: pa.DataType) -> pa.Array:
         parts = pc.split_pattern(text, "^")
         return parts.cast(wanted)
     text = pc.utf8_trim_whitespace(text)
+    if pa.types.is_int8(wanted):
+        lower = pc.utf8_lower(text)
+        text = pc.if_else(pc.equal(lower, "true"), "1", pc.if_else(pc.equal(lower, "false"), "0", text))
     return pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text).cast(wanted)
 
 

@@ -246,8 +246,10 @@ def _addresses(brokers: tuple[str, ...]) -> dict[str, str]:
     addresses = {}
     for text in brokers:
         owner, separator, address = text.partition("=")
-        if not separator or not address.startswith(("unix:/", "http://", "https://")):
+        socket = address.removeprefix("unix:") if address.startswith("unix:") else ""
+        if not separator or not (socket or address.startswith(("http://", "https://"))):
             hint = "publisher=unix:/path or publisher=http://HOST:PORT"
             raise BadInputError(f"{text!r} is not OWNER=ADDRESS", where="--broker", hint=hint)
-        addresses[owner] = address
+        # The enclave works in a folder of its own.
+        addresses[owner] = f"unix:{Path(socket).absolute()}" if socket else address
     return addresses

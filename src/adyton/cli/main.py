@@ -15,6 +15,7 @@ from adyton.kernel.errors import AdytonError, InternalError
 # Only modules that exist are listed; a test loads every one of them.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "demo": ("adyton.cli.demo:demo", "Run the whole loop on shipped data and write a report."),
+    "sample": ("adyton.cli.sample:sample", "Write the shipped tables as files, to try things on."),
     "review": ("adyton.cli.review:review", "Simulate and compare how ads are given to moderators."),
     "queue": ("adyton.cli.queue:queue", "Run the live review queue."),
     "party": ("adyton.cli.party:party", "Make and show a party's keys."),

@@ -210,6 +210,8 @@ class TableSchema:
         """The schema that `value` declares.   Raises SchemaError saying which part is wrong."""
         if not isinstance(value, Mapping) or not isinstance(value.get("columns"), list):
             raise SchemaError("a schema is a JSON object with a list called 'columns'")
+        if unknown := sorted(set(map(str, value)) - {"columns"}):
+            raise SchemaError(f"unknown keys: {', '.join(unknown)}", where="schema", hint="its only key is 'columns'")
         return cls(tuple(_column_from_json(entry, i) for i, entry in enumerate(value["columns"])))
 
 
