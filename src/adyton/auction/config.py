@@ -7,6 +7,7 @@ makes the same service call another process. Paths are relative to the configura
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated
@@ -102,7 +103,8 @@ class BuyerFrontEndConfig(Section):
 class BiddingConfig(Section):
     """GenerateProtectedAppSignalsBids.
 
-    retrieval_address, lookup_address, inference_address: None means the service of this process.
+    retrieval_address, lookup_address, inference_address: None means the service of this process. Calls of inference
+    are not encrypted, as in the reference, so that outside of test mode its address must be on this machine.
     noise_rate: share of egress payloads that are replaced.   noise_temporary_unlimited_egress: of that channel's too,
     as the proposal asks.   insecure_fixed_noise_seed: repeatable noise that protects nobody, for tests and
     demonstrations.
@@ -139,8 +141,9 @@ class KeyValueConfig(Section):
 class InferenceConfig(Section):
     """The inference process.
 
-    models: the bucket, a folder; None for models that are registered over gRPC only.   model_list: the place of the
-    model list JSON inside it (protected-auction §9).   timeout_ms: longest time of one prediction.
+    models: the bucket: a folder, `s3://`, `gs://` or `https://host/bucket`; None for models that are registered over
+    gRPC only.   model_list: the place of the model list JSON inside it (protected-auction §9).
+    timeout_ms: longest time of one prediction.   threads: of one prediction.
     python: the interpreter that runs the models, for runtimes in an environment of their own; it needs numpy, orjson
     and the runtime, such as tensorflow-cpu.   memory_mb: what the model process may use.
     """
@@ -151,6 +154,7 @@ class InferenceConfig(Section):
     timeout_ms: Milliseconds = 5_000
     python: str | None = None
     memory_mb: int = Field(default=8192, ge=256)
+    threads: int = Field(default=1, ge=1, le=64)
 
 
 class KeysConfig(Section):
@@ -227,9 +231,21 @@ class ProcessConfig(Section):
             raise ValueError("seller_front_end needs an `auction` section or an `auction_address`")
         if self.buyer_front_end is not None and self.buyer_front_end.bidding_address is None and self.bidding is None:
             raise ValueError("buyer_front_end needs a `bidding` section or a `bidding_address`")
+        inference = self.bidding.inference_address if self.bidding is not None else None
+        if inference is not None and not self.test_mode and not _is_on_this_machine(inference):
+            raise ValueError("inference_address must be on this machine: what a script sends there is not encrypted")
         if self.bidding is not None and self.bidding.retrieval_address is None and self.key_value is None:
             raise ValueError("bidding needs a `key_value` section or a `retrieval_address`")
         return self
+
+
+def _is_on_this_machine(address: str) -> bool:
+    host = address.rpartition(":")[0].strip("[]")
+    return (
+        address.startswith("unix:")
+        or host in ("localhost", "::1")
+        or re.fullmatch(r"127(?:\.[0-9]{1,3}){3}", host) is not None
+    )
 
 
 def parse_config(document: object) -> ProcessConfig:

@@ -30,6 +30,7 @@ _PORTS = ("SELLER_FRONTEND_PORT", "AUCTION_PORT", "BUYER_FRONTEND_PORT", "BIDDIN
 _FETCH_MODES: Mapping[object, int] = MappingProxyType(
     {0: 0, 1: 1, 2: 2, "FETCH_MODE_URL": 0, "FETCH_MODE_BUCKET": 1, "FETCH_MODE_LOCAL": 2}
 )
+_FETCH_VARIABLES = ("BUYER_CODE_FETCH_CONFIG", "SELLER_CODE_FETCH_CONFIG", "EGRESS_SCHEMA_FETCH_CONFIG")
 _SIGNALS_MODES = {"NOT_FETCHED": (False, False), "FETCHED_BUT_OPTIONAL": (True, False), "REQUIRED": (True, True)}
 
 
@@ -107,18 +108,23 @@ def config_from_environment(environ: Mapping[str, str]) -> ProcessConfig:
         document["key_value"] = {"snapshot": environ["ADYTON_SNAPSHOT_FOLDER"], "udf": environ.get("ADYTON_KV_UDF")}
     if "INFERENCE_MODEL_BUCKET_NAME" in environ:
         document["inference"] = _given(
-            models=environ["INFERENCE_MODEL_BUCKET_NAME"],
+            models=_bucket(environ, environ["INFERENCE_MODEL_BUCKET_NAME"]),
             model_list=environ.get("INFERENCE_MODEL_CONFIG_PATH"),
             fetch_period_ms=read.number("INFERENCE_MODEL_FETCH_PERIOD_MS"),
+            threads=read.member("INFERENCE_SIDECAR_RUNTIME_CONFIG", "num_intraop_threads"),
         )
-    for name in ("BUYER_CODE_FETCH_CONFIG", "SELLER_CODE_FETCH_CONFIG"):
-        code = read.document(name)
-        for member, ours in (
-            ("urlFetchPeriodMs", "code_fetch_period_ms"), ("urlFetchTimeoutMs", "code_fetch_timeout_ms"),
-        ):  # fmt: skip
-            if code.get(member):
-                document[ours] = code[member]
+    document |= _fetch_times(read)
     return parse_config(document)
+
+
+def _fetch_times(read: _Reader) -> dict[str, object]:
+    """How often and how long code and schemas are fetched: a process has one of each, the least that is named."""
+    found: dict[str, object] = {}
+    for member, ours in (("urlFetchPeriodMs", "code_fetch_period_ms"), ("urlFetchTimeoutMs", "code_fetch_timeout_ms")):
+        given = [number for name in _FETCH_VARIABLES if (number := read.member(name, member))]
+        if given:
+            found[ours] = min(given)
+    return found
 
 
 def _services(environ: Mapping[str, str]) -> tuple[bool, bool, bool, bool]:
@@ -242,9 +248,13 @@ def _source(environ: Mapping[str, str], read: _Reader, members: _SourceMembers, 
         return found
     if not document.get(members.blob):
         raise ConfigError(f"{members.blob} is missing", where=members.variable)
+    return {"bucket": _bucket(environ, found), "default": document[members.blob]}
+
+
+def _bucket(environ: Mapping[str, str], found: object) -> object:
+    """The place of a bucket: a bare name becomes an address, all else stays as it is."""
     is_name = isinstance(found, str) and "/" not in found
-    place = f"{environ.get('ADYTON_BUCKET_SCHEME', 's3')}://{found}" if is_name else found
-    return {"bucket": place, "default": document[members.blob]}
+    return f"{environ.get('ADYTON_BUCKET_SCHEME', 's3')}://{found}" if is_name else found
 
 
 def _given(**members: object) -> dict[str, object]:
@@ -274,6 +284,13 @@ class _Reader:
             return int(text)
         except ValueError as error:
             raise ConfigError("must be a whole number", where=name) from error
+
+    def member(self, name: str, member: str) -> int | None:
+        """The whole number of a member of a variable's JSON object."""
+        given = self.document(name).get(member)
+        if given is not None and (isinstance(given, bool) or not isinstance(given, int)):
+            raise ConfigError(f"{member} must be a whole number", where=name)
+        return given
 
     def signals_mode(self, *, default: tuple[bool, bool]) -> tuple[bool, bool]:
         """Whether scoring signals are used and required, by SCORING_SIGNALS_FETCH_MODE."""

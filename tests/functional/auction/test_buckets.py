@@ -14,9 +14,11 @@ import pytest
 
 from adyton.auction.config import ScriptSource
 from adyton.auction.errors import CodeFetchError, ConfigError
+from adyton.auction.inference.errors import ModelListError
 from adyton.auction.services.buckets import MAX_BLOB_BYTES, MAX_BLOBS, open_bucket
 from adyton.auction.services.code_store import BlobFetcher, ScriptStore
 from adyton.auction.services.egress_schemas import EgressSchemaStore
+from adyton.auction.services.model_buckets import MAX_MODEL_FILES, open_model_bucket
 from adyton.auction.services.s3_signature import Credentials, signed_headers
 from adyton.kernel.clock import ManualClock
 from adyton.sandbox.pool import SandboxPool
@@ -186,6 +188,37 @@ def test_blobs_are_versions_of_a_script_that_come_change_and_fail_while_it_is_se
                 await store.refresh()
                 assert await bid() == 3
                 await store.close()
+
+    asyncio.run(work())
+
+
+def test_models_and_their_list_come_from_a_bucket_too() -> None:
+    blobs = {f"ads/pctr/1/assets/{n}.txt": b"" for n in range(PAGE)} | {
+        "ads/list.json": b'{"model_metadata":[]}',
+        "ads/pctr/1/model.onnx": b"one",
+        "ads/pctr/10/model.onnx": b"ten",
+        "ads/flat.pt": b"flat",
+        "other/list.json": b"",
+    }
+
+    async def work() -> None:
+        with s3(blobs) as server:
+            environ = {"AWS_ENDPOINT_URL": server.url}
+            bucket = open_model_bucket("s3://scripts/ads", "list.json", timeout_s=10, environ=environ)
+            whole = {name.removeprefix("ads/"): blob for name, blob in blobs.items() if name.startswith("ads/pctr/1/")}
+
+            assert await bucket.read_list() == b'{"model_metadata":[]}'
+            assert await bucket.read_model("pctr/1/") == whole
+            assert await bucket.read_model("pctr/1") == whole
+            assert await bucket.read_model("flat.pt") == {"flat.pt": b"flat"}
+            with pytest.raises(ModelListError, match="holds no file"):
+                await bucket.read_model("pctr/2/")
+
+            server.blobs = {f"ads/many/{n}": b"" for n in range(MAX_MODEL_FILES + 1)}
+            with pytest.raises(CodeFetchError, match=f"more than {MAX_MODEL_FILES}"):
+                await bucket.read_model("many/")
+            with pytest.raises(CodeFetchError, match="404"):
+                await bucket.read_list()
 
     asyncio.run(work())
 

@@ -51,9 +51,9 @@ def test_a_model_process_reaches_its_models_and_nothing_else(tmp_path: Path) -> 
         with socket.create_server(("127.0.0.1", 0)) as server:
             facts = {"port": server.getsockname()[1], "secret": str(secret), "models": str(models), "pid": os.getpid()}
             command = model_command(models, isolation=isolation)
-            *before, _program, memory_mb = command.arguments
+            *before, _program, memory_mb, threads = command.arguments
             done = subprocess.run(
-                [*before, ATTEMPTS % facts, memory_mb],
+                [*before, ATTEMPTS % facts, memory_mb, threads],
                 env={**command.environment, **environment},
                 capture_output=True,
                 check=True,

@@ -120,6 +120,64 @@ def test_reference_environment_names_make_a_buyer() -> None:
     assert config.buyer_front_end is not None
 
 
+def test_the_shortest_fetch_times_and_the_models_bucket_and_threads_are_read() -> None:
+    code = {"protectedAppSignalsBiddingJsUrl": "https://b/bid.js", "urlFetchPeriodMs": 9000, "urlFetchTimeoutMs": 70}
+    schema = {"egressSchemaUrl": "https://b/schema.json", "urlFetchPeriodMs": 5000, "urlFetchTimeoutMs": 80}
+    environ = {
+        "TEST_MODE": "true",
+        "TEE_AD_RETRIEVAL_KV_SERVER_ADDR": "127.0.0.1:7",
+        "BUYER_CODE_FETCH_CONFIG": json.dumps(code),
+        "EGRESS_SCHEMA_FETCH_CONFIG": json.dumps(schema),
+        "INFERENCE_MODEL_BUCKET_NAME": "models",
+        "INFERENCE_MODEL_CONFIG_PATH": "list.json",
+        "INFERENCE_SIDECAR_RUNTIME_CONFIG": '{"num_interop_threads": 4, "num_intraop_threads": 5, "module_name": "x"}',
+    }
+
+    config = config_from_environment(environ)
+
+    assert (config.code_fetch_period_ms, config.code_fetch_timeout_ms) == (5000, 70)
+    assert config.inference is not None
+    assert (config.inference.models, config.inference.model_list) == ("s3://models", "list.json")
+    assert config.inference.threads == 5
+    for name, models in (("gs", "gs://models"), ("s3", "s3://models")):
+        found = config_from_environment({**environ, "ADYTON_BUCKET_SCHEME": name}).inference
+        assert found is not None
+        assert found.models == models
+    folder = config_from_environment({**environ, "INFERENCE_MODEL_BUCKET_NAME": "./models"}).inference
+    assert folder is not None
+    assert folder.models == "./models"
+    for name in ("BUYER_CODE_FETCH_CONFIG", "EGRESS_SCHEMA_FETCH_CONFIG"):
+        with pytest.raises(ConfigError, match="urlFetchPeriodMs") as caught:
+            config_from_environment({**environ, name: json.dumps({**code, **schema, "urlFetchPeriodMs": "often"})})
+        assert caught.value.where == name
+
+
+@pytest.mark.parametrize(
+    ("address", "is_near"),
+    [
+        ("127.0.0.1:5", True),
+        ("localhost:5", True),
+        ("[::1]:5", True),
+        ("unix:/run/models.sock", True),
+        ("10.0.0.1:5", False),
+        ("models.example:5", False),
+        ("127.example:5", False),
+        ("localhost.example:5", False),
+    ],
+)
+def test_outside_of_test_mode_inference_is_called_on_this_machine_only(address: str, is_near: bool) -> None:
+    bidding = {"generate_bid": "b.js", "retrieval_address": "kv:1", "inference_address": address}
+    keys = {"private_keys": "k.json", "public_keys": "l.json"}
+    document = {"name": "b", "keys": keys, "bidding": bidding}
+
+    if is_near:
+        assert parse_config(document).bidding is not None
+    else:
+        with pytest.raises(ConfigError, match="not encrypted"):
+            parse_config(document)
+    assert parse_config({**document, "test_mode": True}).bidding is not None
+
+
 SELLER_CODE = json.dumps({"auctionJsUrl": "https://s/score.js"})
 BUYER_CODE = json.dumps({"protectedAppSignalsBiddingJsUrl": "https://b/bid.js"})
 

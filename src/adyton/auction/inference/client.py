@@ -52,15 +52,21 @@ class InferenceClient:
     """One model process. An async context manager.
 
     timeout_s: longest time of one prediction, its wait in the queue included; after it the process is restarted.
-    python, memory_mb: as for `confinement.model_command`.
+    python, memory_mb, threads: as for `confinement.model_command`.
     """
 
     def __init__(
-        self, *, timeout_s: float = 5.0, python: str | None = None, memory_mb: int = DEFAULT_MEMORY_MB
+        self,
+        *,
+        timeout_s: float = 5.0,
+        python: str | None = None,
+        memory_mb: int = DEFAULT_MEMORY_MB,
+        threads: int = 1,
     ) -> None:
         self._timeout_s = timeout_s
         self._python = python
         self._memory_mb = memory_mb
+        self._threads = threads
         self._models: dict[str, _Registered] = {}
         self._paths_json = "[]"
         self._link: _Link | None = None
@@ -165,7 +171,9 @@ class InferenceClient:
 
     async def _start(self) -> _Link:
         assert self._folder is not None, "only an open client starts processes"
-        command = await asyncio.to_thread(model_command, self._folder, python=self._python, memory_mb=self._memory_mb)
+        command = await asyncio.to_thread(
+            model_command, self._folder, python=self._python, memory_mb=self._memory_mb, threads=self._threads
+        )
         return await _Link.start(command)
 
     async def _running(self) -> _Link:

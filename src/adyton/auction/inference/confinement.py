@@ -24,10 +24,8 @@ from adyton.sandbox.isolation import Isolation, strongest_isolation
 _log = logging.getLogger(__name__)
 DEFAULT_MEMORY_MB = 8192
 _LIBRARY_FOLDERS = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+_THREAD_NAMES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "TF_ENABLE_ONEDNN_OPTS": "0",
     "PYTHONDONTWRITEBYTECODE": "1",
@@ -76,12 +74,17 @@ def model_isolation() -> Isolation:
 
 
 def model_command(
-    models: Path, *, python: str | None = None, memory_mb: int = DEFAULT_MEMORY_MB, isolation: Isolation | None = None
+    models: Path,
+    *,
+    python: str | None = None,
+    memory_mb: int = DEFAULT_MEMORY_MB,
+    threads: int = 1,
+    isolation: Isolation | None = None,
 ) -> ModelCommand:
     """The command line of a model process that reads models under `models`.
 
     python: the interpreter whose libraries run the models, None for this one; another one needs numpy and orjson.
-    memory_mb: RLIMIT_DATA.   isolation: None for the strongest of this machine.
+    memory_mb: RLIMIT_DATA.   threads: of one prediction.   isolation: None for the strongest of this machine.
     Raises InferenceDownError if the interpreter cannot be asked for its folders.
     """
     interpreter = python or sys.executable
@@ -92,12 +95,13 @@ def model_command(
         f"import sys; sys.path.append({str(root)!r}); "
         "from adyton.auction.inference.model_process import main; main(sys.argv[1:])"
     )
-    inside = [interpreter, "-P", "-c", program, str(memory_mb)]
+    inside = [interpreter, "-P", "-c", program, str(memory_mb), str(threads)]
+    environment = _ENVIRONMENT | dict.fromkeys(_THREAD_NAMES, str(threads))
     if isolation is not Isolation.BUBBLEWRAP:
-        return ModelCommand(tuple(inside), {**_ENVIRONMENT, "PATH": os.environ.get("PATH", "")}, isolation)
+        return ModelCommand(tuple(inside), {**environment, "PATH": os.environ.get("PATH", "")}, isolation)
     folders = [*_LIBRARY_FOLDERS, *_folders(interpreter), str(root / "adyton"), str(models.resolve())]
     binds = [word for folder in folders if Path(folder).exists() for word in ("--ro-bind", folder, folder)]
-    settings = [word for name, value in _ENVIRONMENT.items() for word in ("--setenv", name, value)]
+    settings = [word for name, value in environment.items() for word in ("--setenv", name, value)]
     wall = [shutil.which("bwrap") or "bwrap", *_WALL, *binds, *settings]
     return ModelCommand((*wall, *inside), {}, isolation)
 

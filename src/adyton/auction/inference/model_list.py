@@ -36,14 +36,14 @@ class ModelEntry:
 
 
 class ModelBucket(Protocol):
-    """Where models and their list are kept."""
+    """Where models and their list are kept. Both raise AdytonError if they cannot be read."""
 
-    def read_list(self) -> bytes:
+    async def read_list(self) -> bytes:
         """The model list JSON."""
         ...
 
-    def read_model(self, model_path: str) -> Mapping[str, bytes]:
-        """Every file whose name begins with `model_path`, by name."""
+    async def read_model(self, model_path: str) -> Mapping[str, bytes]:
+        """The file `model_path`, or every file below it, by name."""
         ...
 
 
@@ -54,13 +54,16 @@ class FolderBucket:
         self._folder = folder
         self._list_path = list_path
 
-    def read_list(self) -> bytes:
+    async def read_list(self) -> bytes:
         try:
-            return self._inside(self._list_path).read_bytes()
+            return await asyncio.to_thread(self._inside(self._list_path).read_bytes)
         except OSError as error:
             raise ModelListError(f"the model list cannot be read ({type(error).__name__})") from error
 
-    def read_model(self, model_path: str) -> Mapping[str, bytes]:
+    async def read_model(self, model_path: str) -> Mapping[str, bytes]:
+        return await asyncio.to_thread(self._read_model, model_path)
+
+    def _read_model(self, model_path: str) -> dict[str, bytes]:
         place = self._inside(model_path)
         try:
             if place.is_file():
@@ -105,11 +108,9 @@ class ModelListFollower:
     async def sync(self) -> None:
         """Bring the registered models in line with the list. A model that cannot be loaded is logged and tried again.
 
-        Raises ModelListError if the list itself cannot be used; then nothing changes.
+        Raises ModelListError, or the bucket's own error, if the list itself cannot be used; then nothing changes.
         """
-        entries = {
-            entry.model_path: entry for entry in parse_model_list(await asyncio.to_thread(self._bucket.read_list))
-        }
+        entries = {entry.model_path: entry for entry in parse_model_list(await self._bucket.read_list())}
         now_ms = self._clock.now_ms()
         for path, entry in entries.items():
             self._leaving.pop(path, None)
@@ -138,7 +139,7 @@ class ModelListFollower:
 
     async def _register(self, entry: ModelEntry) -> None:
         try:
-            files = await asyncio.to_thread(self._bucket.read_model, entry.model_path)
+            files = await self._bucket.read_model(entry.model_path)
             await self._client.register_model(
                 entry.model_path,
                 files,

@@ -47,15 +47,16 @@ class Operation(IntEnum):
 
 
 class ModelTable:
-    """The loaded models by path."""
+    """The loaded models by path. threads: of one prediction."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, threads: int = 1) -> None:
         self._models: dict[str, Model] = {}
+        self._threads = threads
 
     def load(self, path: str, folder: Path, warm_up: str) -> None:
         """Load a model and run its warm-up batch. Raises ModelLoadError; then nothing is registered."""
         try:
-            model = load_model(folder, path)
+            model = load_model(folder, path, threads=self._threads)
         except ModelLoadError:
             raise
         except Exception as error:
@@ -98,9 +99,9 @@ class ModelTable:
         return success_entry(request.model_path, model.run(request.tensors))
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
+def serve(source: BinaryIO, sink: BinaryIO, *, threads: int = 1) -> None:
     """Answer frames until the source ends."""
-    table = ModelTable()
+    table = ModelTable(threads=threads)
     while True:
         head = source.read(5)
         if len(head) < 5:
@@ -128,7 +129,7 @@ def _answer(table: ModelTable, operation: Operation, payload: bytes) -> bytes:
 def main(arguments: Sequence[str]) -> None:
     """Serve on the standard streams; prints of libraries must not get between frames.
 
-    arguments: the limit on memory in MiB.
+    arguments: the limit on memory in MiB, the threads of one prediction.
     """
     memory_bytes = int(arguments[0]) * 1024 * 1024
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -137,4 +138,4 @@ def main(arguments: Sequence[str]) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_BYTES, _FILE_BYTES))
     sink = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.stdin.buffer, sink)
+    serve(sys.stdin.buffer, sink, threads=int(arguments[1]))

@@ -26,20 +26,21 @@ class Model(Protocol):
         ...
 
 
-def load_model(folder: Path, model_path: str) -> Model:
+def load_model(folder: Path, model_path: str, *, threads: int = 1) -> Model:
     """The model whose files are under `folder`.
 
+    threads: of one prediction; runtimes with one setting for the whole process take that of the first model.
     A `saved_model.pb` makes it a TensorFlow SavedModel, a single `.onnx` file ONNX, any other single file TorchScript.
     Raises ModelLoadError.
     """
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     onnx_files = [path for path in files if path.suffix == ".onnx"]
     if any(path.name == "saved_model.pb" for path in files):
-        return _SavedModel(next(path for path in files if path.name == "saved_model.pb").parent, model_path)
+        return _SavedModel(next(path for path in files if path.name == "saved_model.pb").parent, model_path, threads)
     if len(onnx_files) == 1:
-        return _OnnxModel(onnx_files[0], model_path)
+        return _OnnxModel(onnx_files[0], model_path, threads)
     if len(files) == 1:
-        return _TorchScriptModel(files[0], model_path)
+        return _TorchScriptModel(files[0], model_path, threads)
     raise ModelLoadError(
         f"{len(files)} files are not a model",
         where=model_path,
@@ -50,11 +51,11 @@ def load_model(folder: Path, model_path: str) -> Model:
 class _OnnxModel:
     """Inputs are found by name; a nameless tensor takes the place of the input at its position."""
 
-    def __init__(self, file: Path, model_path: str) -> None:
+    def __init__(self, file: Path, model_path: str, threads: int) -> None:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 4
         try:
@@ -81,12 +82,12 @@ class _OnnxModel:
 class _TorchScriptModel:
     """Inputs are taken by position. Frozen at loading: a model that keeps state cannot be registered."""
 
-    def __init__(self, file: Path, model_path: str) -> None:
+    def __init__(self, file: Path, model_path: str, threads: int) -> None:
         try:
             import torch
         except ImportError:
             raise ModelLoadError("TorchScript models need torch", where=model_path, hint="pip install torch") from None
-        torch.set_num_threads(1)
+        torch.set_num_threads(threads)
         self._torch = torch
         try:
             module = torch.jit.load(str(file), map_location="cpu").eval()  # type: ignore[no-untyped-call,unused-ignore]
@@ -115,7 +116,7 @@ class _SavedModel:
     are in the order of their names in the signature.
     """
 
-    def __init__(self, folder: Path, model_path: str) -> None:
+    def __init__(self, folder: Path, model_path: str, threads: int) -> None:
         try:
             import tensorflow  # type: ignore[import-not-found,import-untyped,unused-ignore]
         except ImportError:
@@ -124,7 +125,7 @@ class _SavedModel:
                 where=model_path,
                 hint="pip install tensorflow-cpu, or export the model to ONNX",
             ) from None
-        tensorflow.config.threading.set_intra_op_parallelism_threads(1)
+        tensorflow.config.threading.set_intra_op_parallelism_threads(threads)
         tensorflow.config.threading.set_inter_op_parallelism_threads(1)
         self._tensorflow = tensorflow
         try:

@@ -1,4 +1,6 @@
-"""Buckets of scripts and schemas: each blob is a version, named by its name (protected-auction §15, fetchMode 1).
+"""Buckets of scripts, schemas and models (protected-auction §15, fetchMode 1; §9).
+
+Of scripts and schemas each blob is a version, named by its name; `model_buckets` reads models.
 
     a folder                      a mounted bucket; files directly inside it
     s3://bucket[/prefix]          Amazon S3, or the service that AWS_ENDPOINT_URL names
@@ -101,25 +103,27 @@ class ObjectStore:
         default_region = "auto" if place.startswith("gs://") else "us-east-1"
         self._region = environ.get("AWS_REGION") or environ.get("AWS_DEFAULT_REGION") or default_region
 
-    async def names(self) -> list[str]:
+    async def names(self, below: str = "", *, max_blobs: int = MAX_BLOBS) -> list[str]:
+        """The names that start with `below`, sorted; at most `max_blobs`. Raises CodeFetchError."""
         found: list[str] = []
         token = ""
         while True:
             query = {"list-type": "2"}
-            if self._prefix:
-                query["prefix"] = self._prefix
+            if self._prefix or below:
+                query["prefix"] = self._prefix + below
             if token:
                 query["continuation-token"] = token
             listing = await self._get(self._bucket_path, query, _MAX_LIST_BYTES)
             keys, token = parse_listing(listing, self._where)
-            found += [key.removeprefix(self._prefix) for key in keys if key.startswith(self._prefix)]
-            _checked(found, self._where)
+            found += [key.removeprefix(self._prefix) for key in keys if key.startswith(self._prefix + below)]
+            _checked(found, self._where, max_blobs)
             if not token:
                 # A key that ends in a slash is how consoles show an empty folder.
                 return sorted(name for name in found if name and not name.endswith("/"))
 
-    async def read(self, name: str) -> bytes:
-        return await self._get(f"{self._bucket_path}/{self._prefix}{name}", {}, MAX_BLOB_BYTES)
+    async def read(self, name: str, *, max_bytes: int = MAX_BLOB_BYTES) -> bytes:
+        """One blob of at most `max_bytes`. Raises CodeFetchError."""
+        return await self._get(f"{self._bucket_path}/{self._prefix}{name}", {}, max_bytes)
 
     async def _get(self, path: str, query: Mapping[str, str], max_bytes: int) -> bytes:
         import httpx  # a process whose scripts are files never needs it
@@ -192,7 +196,7 @@ def parse_listing(text: bytes, where: str) -> tuple[list[str], str]:
     return keys, token
 
 
-def _checked(names: list[str], where: str) -> list[str]:
-    if len(names) > MAX_BLOBS:
-        raise CodeFetchError(f"the bucket holds more than {MAX_BLOBS} blobs", where=where)
+def _checked(names: list[str], where: str, max_blobs: int = MAX_BLOBS) -> list[str]:
+    if len(names) > max_blobs:
+        raise CodeFetchError(f"the bucket holds more than {max_blobs} blobs", where=where)
     return sorted(names)

@@ -6,19 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
 import orjson
 
 from adyton.auction.config import InferenceConfig
-from adyton.auction.errors import ConfigError, DownstreamError
+from adyton.auction.errors import DownstreamError
 from adyton.auction.inference.client import InferenceClient
 from adyton.auction.inference.errors import ModelExistsError, ModelNotFoundError
-from adyton.auction.inference.model_list import FolderBucket, ModelListFollower
-from adyton.auction.services.buckets import is_remote
+from adyton.auction.inference.model_list import ModelListFollower
 from adyton.auction.services.clients import open_channel
+from adyton.auction.services.model_buckets import open_model_bucket
 from adyton.auction.services.status import status_name
 from adyton.kernel.clock import Clock
 from adyton.kernel.errors import AdytonError
@@ -131,28 +130,29 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
 @asynccontextmanager
 async def open_inference(
-    config: InferenceConfig | None, address: str | None, *, clock: Clock
+    config: InferenceConfig | None, address: str | None, *, clock: Clock, fetch_timeout_s: float
 ) -> AsyncIterator[InferenceSide]:
     """The side that the configuration asks for, until the block ends.
 
     With both a section and an address the models of this process are served to others and scripts use the address.
-    Raises ModelListError if there is a models folder whose list cannot be used, ConfigError for a remote bucket.
+    fetch_timeout_s: of each request to a bucket.
+    Raises ModelListError or CodeFetchError if there is a bucket whose list cannot be used.
     """
     async with AsyncExitStack() as stack:
         servicer: InferenceServicer | None = None
         hooks: Mapping[str, HostHook] = {}
         if config is not None:
             client = await stack.enter_async_context(
-                InferenceClient(timeout_s=config.timeout_ms / 1000, python=config.python, memory_mb=config.memory_mb)
+                InferenceClient(
+                    timeout_s=config.timeout_ms / 1000,
+                    python=config.python,
+                    memory_mb=config.memory_mb,
+                    threads=config.threads,
+                )
             )
             if config.models is not None:
-                if is_remote(config.models):
-                    raise ConfigError(
-                        "models come from a folder",
-                        where="inference.models",
-                        hint="mount the bucket and name its folder",
-                    )
-                follower = ModelListFollower(client, FolderBucket(Path(config.models), config.model_list), clock)
+                bucket = open_model_bucket(config.models, config.model_list, timeout_s=fetch_timeout_s)
+                follower = ModelListFollower(client, bucket, clock)
                 await follower.sync()
                 task = asyncio.create_task(follower.run(config.fetch_period_ms))
                 stack.push_async_callback(_cancelled, task)

@@ -207,7 +207,11 @@ class PartyProcess:
         address = config.bidding.inference_address if config.bidding else None
         if config.inference is None and address is None:
             return None
-        return await self._stack.enter_async_context(open_inference(config.inference, address, clock=self._clock))
+        return await self._stack.enter_async_context(
+            open_inference(
+                config.inference, address, clock=self._clock, fetch_timeout_s=config.code_fetch_timeout_ms / 1000
+            )
+        )
 
     async def _key_value(self, config: KeyValueConfig) -> KeyValueService:
         store = AdRetrievalStore()
