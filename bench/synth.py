@@ -1,22 +1,30 @@
 """Synthetic data on KuaiRand: quality, utility and time of our synthesizer under the protocol of the learning spec, §4.
 
-    python bench/synth.py [--quick] [--json]
+    python bench/synth.py [--seeds 5] [--json]
+    python bench/synth.py --peers FOLDER [--peer-limit 600]
 
 40,000 training rows x 16 columns, 40,000 synthetic rows, models tested on 20,000 real later rows. Row level fits on
 those 40,000 rows; user level fits on all rows up to 4 May with at most m rows per user. "public" states every value
-list, "found" finds domains under the same budget. LightGBM is used where it is installed, as in the spec;
-scikit-learn's trees otherwise. Peers' figures are in the spec; they are not run here.
+list, "found" finds domains under the same budget. Every figure is a mean over fits with fresh noise, with its standard
+deviation. LightGBM is used where it is installed, as in the spec; scikit-learn's trees otherwise.
+
+--peers fits others beside ours, on the same 40,000 rows and scored by the same code; FOLDER holds their environments
+(`bench/synth_peer.py` says which). A peer that takes longer than the limit is stopped and reported so.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from adyton.kernel.chance import OsRandom, stream
 from adyton.kernel.ledger import PrivacyLoss
@@ -47,6 +55,11 @@ SCHEMA = TableSchema(
         Column("duration", Role.AD, Kind.CATEGORY),
     )
 )
+RUNS = (("user", "3", 4), ("user", "1", 3), ("user", "8", 4), ("row", "3", 1), ("row", "1", 1))
+ENVIRONMENTS = {
+    "gaussian-copula": "sdv", "mst": "smartnoise", "aim": "smartnoise", "tabularargn": "mostlyai", "ctgan": "sdv",
+}  # fmt: skip
+NULL = "none"
 
 
 def rows() -> pa.Table:
@@ -84,10 +97,67 @@ def test_auc(train: pa.Table, test: pa.Table) -> dict[str, float]:
     return {"logistic": scored["logistic"], "lightgbm": auc(test["is_click"].to_numpy(), trees.predict_proba(z)[:, 1])}
 
 
+def peer_run(name: str, folder: Path, train: pa.Table, limit_s: float, seed: int) -> tuple[pa.Table | None, float]:
+    """(synthetic table, None if it did not finish or failed; seconds of the fit or the limit)."""
+    environment = folder / ENVIRONMENTS[name] / "bin" / "python"
+    with tempfile.TemporaryDirectory() as scratch:
+        source, target = Path(scratch) / "train.parquet", Path(scratch) / "made.parquet"
+        names = [column.name for column in SCHEMA.columns if column.role is not Role.USER_ID]
+        pq.write_table(pa.table({n: train[n].cast(pa.string()).fill_null(NULL) for n in names}), source)
+        command = [str(environment), str(Path(__file__).with_name("synth_peer.py")), name, source, target, str(seed)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=limit_s, check=False)
+        except subprocess.TimeoutExpired:
+            return None, limit_s
+        if done.returncode:
+            print(f"{name} failed: {done.stderr.strip().splitlines()[-1:]}", flush=True)
+            return None, 0.0
+        fit_s = json.loads(done.stdout.strip().splitlines()[-1])["fit_s"]
+        return with_types(pq.read_table(target), train.select(names)), fit_s
+
+
+def with_types(made: pa.Table, like: pa.Table) -> pa.Table:
+    """Text back to the types of `like`; what a peer made up (rare tokens) is null."""
+    columns = {}
+    for name in like.column_names:
+        known = set(like[name].cast(pa.string()).to_pylist())
+        texts = [value if value in known else None for value in made[name].to_pylist()]
+        columns[name] = pa.array(texts).cast(like[name].type)
+    return pa.table(columns)
+
+
+def scored(made: pa.Table, train: pa.Table, test: pa.Table, best_real: float) -> dict[str, float]:
+    schema = SCHEMA.select([c.name for c in SCHEMA.columns if c.role is not Role.USER_ID])
+    scores = fidelity(train, made, schema)
+    aucs = test_auc(made, test)
+    ratio = max(aucs.values()) / best_real
+    return {"quality": scores.quality, "shapes": scores.shapes, "pairs": scores.pairs, **aucs, "ratio": ratio}
+
+
+def summed_up(run: str, measured: list[dict[str, float]]) -> dict[str, object]:
+    """Mean and standard deviation of every figure."""
+    spread = {
+        f"{key}_sd": float(np.std([m[key] for m in measured], ddof=1)) for key in measured[0] if len(measured) > 1
+    }
+    return {"run": run, **{key: float(np.mean([m[key] for m in measured])) for key in measured[0]}, **spread}
+
+
+def show(result: dict[str, object]) -> None:
+    figures = [
+        f"{key} {value:.4f}" + (f"±{result[key + '_sd']:.4f}" if key + "_sd" in result else "")
+        for key, value in result.items()
+        if isinstance(value, float) and not key.endswith("_sd")
+    ]
+    print(f"{result['run']:<28} {' '.join(figures)}", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one run of each instead of three")
+    parser.add_argument("--seeds", type=int, default=5, help="fits of each kind")
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--peers", type=Path, metavar="FOLDER", help="environments of the peers")
+    parser.add_argument("--peer", action="append", choices=sorted(ENVIRONMENTS), help="only these peers")
+    parser.add_argument("--peer-limit", type=float, default=600.0, metavar="SECONDS")
     options = parser.parse_args()
     table, rng = rows(), stream(0, "bench synth")
     dates = np.array(table["date"].to_pylist())
@@ -96,19 +166,16 @@ def main() -> None:
     train, fresh = (table.take(pa.array(part)) for part in (early[:40_000], early[40_000:80_000]))
     everything = table.take(pa.array(early))
     test = table.take(pa.array(rng.permutation(late)[:20_000]))
-    ceiling, real = fidelity(train, fresh, SCHEMA), test_auc(train, test)
-    results: list[dict[str, object]] = [{"run": "real rows", "quality": ceiling.quality, **real, "ratio": 1.0}]
+    best_real = max(test_auc(train, test).values())
+    results = [
+        summed_up("real rows", [{**scored(train, train, test, best_real)}]),
+        summed_up("fresh real rows (ceiling)", [scored(fresh, train, test, best_real)]),
+    ]
     public = public_domains(table)
-    for unit, epsilon, max_rows in (
-        ("user", "3", 4),
-        ("user", "1", 3),
-        ("user", "8", 4),
-        ("row", "3", 1),
-        ("row", "1", 1),
-    ):
+    for unit, epsilon, max_rows in RUNS:
         for domains in ("public", "found"):
             measured: list[dict[str, float]] = []
-            for seed in range(1 if options.quick else 3):
+            for seed in range(options.seeds):
                 started = time.perf_counter()
                 model = fit(
                     everything if unit == "user" else train,
@@ -121,16 +188,21 @@ def main() -> None:
                 )
                 fitted = time.perf_counter()
                 made = model.sample(40_000, stream(seed, "sample"))
-                scores, aucs = fidelity(train, made, SCHEMA), test_auc(made, test)
-                measured.append(
-                    {"quality": scores.quality, "shapes": scores.shapes, "pairs": scores.pairs, **aucs,
-                     "ratio": max(aucs.values()) / max(real.values()), "fit_s": fitted - started}
-                )  # fmt: skip
-            mean = {key: float(np.mean([m[key] for m in measured])) for key in measured[0]}
-            results.append({"run": f"{unit} eps {epsilon}, m {max_rows}, {domains}", **mean})
-            if not options.json:
-                print(results[-1]["run"], " ".join(f"{k} {v:.4f}" for k, v in mean.items()), flush=True)
-    print(json.dumps(results, indent=2) if options.json else f"real: {results[0]}")
+                measured.append({**scored(made, train, test, best_real), "fit_s": fitted - started})
+            results.append(summed_up(f"{unit} eps {epsilon}, m {max_rows}, {domains}", measured))
+    if not options.json:
+        for result in results:
+            show(result)
+    for name in () if options.peers is None else options.peer or ENVIRONMENTS:
+        made, fit_s = peer_run(name, options.peers, train, options.peer_limit, 0)
+        if made is None:
+            results.append({"run": name, "did_not_finish_in_s": fit_s})
+        else:
+            results.append(summed_up(name, [{**scored(made, train, test, best_real), "fit_s": fit_s}]))
+        if not options.json:
+            show(results[-1])
+    if options.json:
+        print(json.dumps(results, indent=2))
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from adyton.learning.synth.domains import PublicDomain
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
-_NAMES = "label-tree, or your own class as module:Class, whose code is then run."
+_NAMES = "label-tree; autoregressive (no guarantee); or your own class as module:Class, whose code is then run."
 _METADATA = "adyton.synthetic"
 
 
@@ -38,6 +38,13 @@ def synth() -> None:
 )
 @click.option("--max-rows-per-user", type=click.IntRange(1), default=4, show_default=True)
 @click.option("--domains", "domains_file", type=_FILE, help="JSON with public values, edges or spans of columns.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Longest training of the autoregressive synthesizer.",
+)
 @click.option("--insecure-fixed-noise", "fixed_seed", type=int, metavar="SEED", help="Repeatable. Protects nobody.")
 @click.option("-o", "--output", type=_FILE, required=True, help="Where the fitted synthesizer goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was spent as JSON.")
@@ -50,6 +57,7 @@ def fit_command(
     unit: str,
     max_rows_per_user: int,
     domains_file: Path | None,
+    minutes: float,
     fixed_seed: int | None,
     output: Path,
     as_json: bool,
@@ -64,6 +72,7 @@ def fit_command(
         unit=unit,
         max_rows_per_user=max_rows_per_user,
         domains=_domains(domains_file),
+        minutes=minutes,
         source=OsRandom() if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
     )
     fitted = fit_named(synthesizer, _table(table), _schema(schema_file), request)

@@ -33,6 +33,7 @@ class FitRequest:
     """What a caller asks of a fit.   loss: the most that may be spent; None asks for no guarantee.
 
     unit: "user" or "row".   domains: public domains by column name.   source: where noise comes from.
+    minutes: the longest training, for synthesizers that train until they stop improving.
     """
 
     loss: PrivacyLoss | None
@@ -40,6 +41,7 @@ class FitRequest:
     max_rows_per_user: int
     source: RandomSource
     domains: Mapping[str, PublicDomain] = field(default_factory=dict)
+    minutes: float = 10.0
 
 
 @dataclass(frozen=True)

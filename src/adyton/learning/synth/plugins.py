@@ -22,7 +22,7 @@ from adyton.learning.synth.contract import FitRequest, PrivacyStatement, Synthes
 from adyton.learning.synth.errors import PrivacySpendError, SynthesisInputError, SynthesizerFailedError
 from adyton.learning.synth.synthesizer import SynthesizerModel, fit
 
-DEFAULT = "label-tree"
+DEFAULT, AUTOREGRESSIVE = "label-tree", "autoregressive"
 _MAGIC = b"adyton-plugin-synthesizer-1\n"
 Answer = TypeVar("Answer")
 _METHODS = ("fit", "sample", "describe", "to_bytes", "load")
@@ -199,9 +199,15 @@ def _short(number: object) -> str:
 def _made(name: str) -> Synthesizer:
     if name == DEFAULT:
         return LabelTreeSynthesizer()
+    if name == AUTOREGRESSIVE:
+        from adyton.learning.synth.autoregressive import AutoregressiveSynthesizer
+
+        return AutoregressiveSynthesizer()
     module_name, colon, class_name = name.partition(":")
     if not colon or not module_name or not class_name:
-        raise SynthesisInputError(f"no synthesizer is called {name!r}", hint=f"{DEFAULT}, or your own as module:Class")
+        raise SynthesisInputError(
+            f"no synthesizer is called {name!r}", hint=f"{DEFAULT}, {AUTOREGRESSIVE}, or your own as module:Class"
+        )
     try:
         found: Any = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError):

@@ -96,21 +96,21 @@ def _model(header: dict[str, Any], arrays: dict[str, Any]) -> SynthesizerModel:
 def _code_json(code: ColumnCode, name: str, arrays: dict[str, Any]) -> dict[str, Any]:
     match code:
         case CategoryCode(values, arrow_type):
-            return {"kind": "category", "type": _type_text(arrow_type), "values": list(values)}
+            return {"kind": "category", "type": type_text(arrow_type), "values": list(values)}
         case ListCode(values, arrow_type):
-            return {"kind": "list", "type": _type_text(arrow_type), "values": list(values)}
+            return {"kind": "list", "type": type_text(arrow_type), "values": list(values)}
         case TimestampCode(days, arrow_type):
             arrays[f"{name}.days"] = days
-            return {"kind": "timestamp", "type": _type_text(arrow_type)}
+            return {"kind": "timestamp", "type": type_text(arrow_type)}
         case NumberCode(lows, highs, weights, bin_of_cell, has_null, arrow_type):
             for part, array in (("lows", lows), ("highs", highs), ("weights", weights), ("bins", bin_of_cell)):
                 arrays[f"{name}.{part}"] = array
-            return {"kind": "number", "type": _type_text(arrow_type), "has_null": has_null}
+            return {"kind": "number", "type": type_text(arrow_type), "has_null": has_null}
     raise AssertionError("every coding can be stored")
 
 
 def _code(entry: dict[str, Any], name: str, arrays: dict[str, Any]) -> ColumnCode:
-    arrow_type = _type(entry["type"])
+    arrow_type = type_from_text(entry["type"])
     match entry["kind"]:
         case "category":
             return CategoryCode(tuple(entry["values"]), arrow_type)
@@ -124,9 +124,9 @@ def _code(entry: dict[str, Any], name: str, arrays: dict[str, Any]) -> ColumnCod
     raise SynthesisInputError("the synthesizer was written by another version")
 
 
-def _type_text(arrow_type: pa.DataType) -> str:
+def type_text(arrow_type: pa.DataType) -> str:
     return base64.b64encode(pa.schema([("x", arrow_type)]).serialize().to_pybytes()).decode()
 
 
-def _type(text: str) -> pa.DataType:
+def type_from_text(text: str) -> pa.DataType:
     return pa.ipc.read_schema(pa.py_buffer(base64.b64decode(text))).field("x").type

@@ -28,6 +28,7 @@ from adyton.learning.synth.domains import Finder, PublicDomain
 from adyton.learning.synth.errors import SynthesisInputError
 from adyton.learning.synth.estimate import Floats, onto_simplex
 from adyton.learning.synth.label_tree import CodedTable, LabelTree, fit_tree
+from adyton.learning.synth.made_up_users import dealt_users
 from adyton.learning.synth.noise import Ints, Noise, noise_from
 
 DEFAULT_MAX_ROWS_PER_USER = 4
@@ -96,13 +97,7 @@ class SynthesizerModel:
             if column.role is Role.USER:
                 user_parts.extend(range(first_part, first_part + len(code.sizes)))
             first_part += len(code.sizes)
-        alike = np.lexsort(np.vstack([rng.random(n_rows), *(codes[:, part] for part in user_parts)]))
-        share = self.rows_per_user / self.rows_per_user.sum()
-        lengths = rng.choice(np.arange(1, share.size + 1), size=n_rows, p=share)
-        run = np.repeat(np.arange(n_rows), lengths)[:n_rows]
-        users = np.empty(n_rows, np.int64)
-        users[alike] = rng.permutation(int(run[-1]) + 1)[run]
-        return users
+        return dealt_users([codes[:, part] for part in user_parts], n_rows, self.rows_per_user, rng)
 
 
 def fit(
