@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import Counter
 from fractions import Fraction
@@ -11,7 +12,7 @@ from scipy import stats
 
 from adyton.kernel.chance import InsecureFixedRandom
 from adyton.kernel.errors import BadInputError
-from adyton.protocol.egress_noise import noise_payload, possible_values, random_payload
+from adyton.protocol.egress_noise import DEFAULT_RATE, noise_payload, possible_values, random_payload
 from adyton.protocol.egress_schema import EgressPayload, EgressSchema, Feature, Kind
 from adyton.protocol.egress_wire import encode_payload
 from adyton.protocol.rounding import stochastic_round
@@ -31,14 +32,56 @@ N = 6_000
 
 
 def test_one_payload_in_a_hundred_is_replaced() -> None:
-    source = InsecureFixedRandom(1)
-    # A replaced payload equals the original in 1 of 2^11 cases, which the expectation takes into account.
-    rate = 0.01 * (1 - 2.0**-SCHEMA.bits)
+    """With 40,000 payloads a rate that is off by a fifth is noticed, and the fixed seed leaves nothing to luck."""
+    schema, payload = EgressSchema(0, (Feature(Kind.UNSIGNED, 16),)), EgressPayload((7,))
 
-    changed = sum(noise_payload(SCHEMA, PAYLOAD, source) != PAYLOAD for _ in range(N))
+    def pvalue(rate_of_noise: Fraction) -> float:
+        source = InsecureFixedRandom(1)
+        changed = sum(noise_payload(schema, payload, source, rate_of_noise) != payload for _ in range(40_000))
+        # A replaced payload equals the original in 1 of 2^16 cases.
+        return float(stats.binomtest(changed, 40_000, 0.01 * (1 - 2.0**-16)).pvalue)
 
-    assert stats.binomtest(changed, N, rate).pvalue > 0.001
-    assert stats.binomtest(changed, N, 0.02).pvalue < 0.001
+    assert pvalue(DEFAULT_RATE) > 0.01
+    assert pvalue(Fraction(8, 1000)) < 0.005
+    assert pvalue(Fraction(12, 1000)) < 0.005
+
+
+class Scripted:
+    """A source of the bytes that it was given."""
+
+    is_secure = False
+
+    def __init__(self, data: bytes) -> None:
+        self._left = data
+
+    def token(self, n_bytes: int) -> bytes:
+        if len(self._left) < n_bytes:
+            raise EOFError
+        given, self._left = self._left[:n_bytes], self._left[n_bytes:]
+        return given
+
+
+def outcomes(schema: EgressSchema, payload: EgressPayload, rate: Fraction, n_bytes: int) -> Counter[EgressPayload]:
+    """How often each result comes out, over every string of `n_bytes` random bytes that is enough for one."""
+    counts: Counter[EgressPayload] = Counter()
+    for number in range(256**n_bytes):
+        with contextlib.suppress(EOFError):
+            counts[noise_payload(schema, payload, Scripted(number.to_bytes(n_bytes, "big")), rate)] += 1
+    return counts
+
+
+def test_the_rate_is_exactly_one_in_a_hundred_and_what_replaces_a_payload_exactly_uniform() -> None:
+    """Every string of bytes is tried, so this is the probability itself and no estimate of it."""
+    schema = EgressSchema(0, (Feature(Kind.BUCKET, 1),))
+    payload, other = EgressPayload(((True,),)), EgressPayload(((False,),))
+
+    counts = outcomes(schema, payload, DEFAULT_RATE, 2)
+    assert Fraction(counts[other], counts.total()) == Fraction(1, 100) * Fraction(1, 2)
+
+    numbers = EgressSchema(0, (Feature(Kind.SIGNED, 3),))
+    counts = outcomes(numbers, EgressPayload((0,)), Fraction(1), 1)
+    assert sorted(value for (value,) in (found.values for found in counts)) == list(range(-4, 4))  # type: ignore[type-var]
+    assert len(set(counts.values())) == 1
 
 
 @pytest.mark.parametrize("rate", [Fraction(0), Fraction(1)])
@@ -123,6 +166,12 @@ def test_a_float_rate_is_refused() -> None:
         (-2e38, -math.inf),
         (1e-39, 0.0),
         (math.inf, math.inf),
+        # 2^-129 = 0.5 * 2^-128 and 255/256 * 2^127 have the outermost exponents that are kept.
+        (2.0**-129, 2.0**-129),
+        (2.0**-130, 0.0),
+        (2.0**127 * 255 / 256, 2.0**127 * 255 / 256),
+        (2.0**127, math.inf),
+        (-(2.0**127), -math.inf),
     ],
 )
 def test_exact_values_and_extremes_round_to_themselves_or_the_end(value: float, rounded: float) -> None:
