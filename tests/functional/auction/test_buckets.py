@@ -10,17 +10,22 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+import grpc
+import onnx
 import pytest
 
-from adyton.auction.config import ScriptSource
+from adyton.auction.config import ScriptSource, parse_config
 from adyton.auction.errors import CodeFetchError, ConfigError
 from adyton.auction.inference.errors import ModelListError
+from adyton.auction.services import model_buckets
 from adyton.auction.services.buckets import MAX_BLOB_BYTES, MAX_BLOBS, open_bucket
 from adyton.auction.services.code_store import BlobFetcher, ScriptStore
 from adyton.auction.services.egress_schemas import EgressSchemaStore
-from adyton.auction.services.model_buckets import MAX_MODEL_FILES, open_model_bucket
+from adyton.auction.services.model_buckets import open_model_bucket
+from adyton.auction.services.process import PartyProcess
 from adyton.auction.services.s3_signature import Credentials, signed_headers
 from adyton.kernel.clock import ManualClock
+from adyton.protocol.messages import inference_pb2, inference_pb2_grpc
 from adyton.sandbox.pool import SandboxPool
 from adyton.sandbox.values import UdfKind
 
@@ -192,7 +197,7 @@ def test_blobs_are_versions_of_a_script_that_come_change_and_fail_while_it_is_se
     asyncio.run(work())
 
 
-def test_models_and_their_list_come_from_a_bucket_too() -> None:
+def test_models_and_their_list_come_from_a_bucket_too(monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = {f"ads/pctr/1/assets/{n}.txt": b"" for n in range(PAGE)} | {
         "ads/list.json": b'{"model_metadata":[]}',
         "ads/pctr/1/model.onnx": b"one",
@@ -214,11 +219,41 @@ def test_models_and_their_list_come_from_a_bucket_too() -> None:
             with pytest.raises(ModelListError, match="holds no file"):
                 await bucket.read_model("pctr/2/")
 
-            server.blobs = {f"ads/many/{n}": b"" for n in range(MAX_MODEL_FILES + 1)}
-            with pytest.raises(CodeFetchError, match=f"more than {MAX_MODEL_FILES}"):
+            monkeypatch.setattr(model_buckets, "MAX_MODEL_FILES", 10)
+            server.blobs = {f"ads/many/{n}": b"" for n in range(11)}
+            with pytest.raises(CodeFetchError, match="more than 10 blobs"):
                 await bucket.read_model("many/")
             with pytest.raises(CodeFetchError, match="404"):
                 await bucket.read_list()
+
+    asyncio.run(work())
+
+
+def test_a_process_serves_the_models_of_a_bucket_and_does_not_start_without_its_list() -> None:
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "same",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    blobs = {
+        "list.json": b'{"model_metadata":[{"model_path":"same/1/"},{"model_path":"none/1/"}]}',
+        "same/1/model.onnx": bytes(model.SerializeToString()),
+    }
+
+    async def work() -> None:
+        with s3(blobs) as server:
+            models = {"models": f"{server.url}/scripts", "model_list": "list.json", "threads": 2}
+            config = parse_config({"name": "models", "test_mode": True, "inference": models})
+            async with PartyProcess(config) as process, grpc.aio.insecure_channel(process.addresses.grpc) as channel:
+                stub = inference_pb2_grpc.InferenceServiceStub(channel)
+                reply = await stub.GetModelPaths(inference_pb2.GetModelPathsRequest(), timeout=30)
+                assert [spec.model_path for spec in reply.model_specs] == ["same/1/"]
+            server.blobs = {}
+            with pytest.raises(CodeFetchError, match="404"):
+                async with PartyProcess(config):
+                    pass
 
     asyncio.run(work())
 

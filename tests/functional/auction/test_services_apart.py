@@ -18,7 +18,6 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx import TensorProto, helper
 
 from adyton.auction.config import parse_config
-from adyton.auction.errors import ConfigError
 from adyton.auction.kv_messages import lookup_request
 from adyton.auction.services.clients import RemoteKeyValue
 from adyton.auction.services.key_material import KeyMaterial
@@ -216,16 +215,6 @@ def test_key_value_service_answers_in_all_its_forms(tmp_path: Path, parts: Modul
                     break
                 await asyncio.sleep(0.1)
             assert answer == {"singlePartition": {"stringOutput": "1"}}
-
-    asyncio.run(scenario())
-
-
-def test_a_bucket_of_models_that_is_no_folder_is_refused_with_the_way_through() -> None:
-    async def scenario() -> None:
-        config = parse_config({"name": "models", "test_mode": True, "inference": {"models": "s3://bucket"}})
-        with pytest.raises(ConfigError, match="models come from a folder"):
-            async with PartyProcess(config):
-                pass
 
     asyncio.run(scenario())
 
