@@ -207,8 +207,9 @@ def _auction(environ: Mapping[str, str], read: _Reader) -> dict[str, object]:
     return _given(
         score_ad=_source(environ, read, _SCORE_AD, is_needed=True),
         report_win=code.get("protectedAppSignalsBuyerReportWinJsUrls"),
-        enable_report_result=code.get("enableReportResultUrlGeneration"),
-        enable_report_win=code.get("enableReportWinUrlGeneration"),
+        # The reference reports only where it is told to.
+        enable_report_result=code.get("enableReportResultUrlGeneration", False),
+        enable_report_win=code.get("enableReportWinUrlGeneration", False),
         enable_report_win_input_noising=read.flag("ENABLE_REPORT_WIN_INPUT_NOISING", default=True),
         requires_scoring_signals=read.signals_mode(default=(False, False))[1],
         udf_timeout_ms=read.number("ROMA_TIMEOUT_MS"),

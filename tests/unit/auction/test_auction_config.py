@@ -82,7 +82,7 @@ def test_reference_environment_names_make_a_seller() -> None:
             "SELLER_CODE_FETCH_CONFIG": json.dumps(
                 {
                     "auctionJsUrl": "https://s/score.js",
-                    "enableReportWinUrlGeneration": False,
+                    "enableReportWinUrlGeneration": True,
                     "protectedAppSignalsBuyerReportWinJsUrls": {"b.example": "https://b/win.js"},
                 }
             ),
@@ -95,7 +95,8 @@ def test_reference_environment_names_make_a_seller() -> None:
     assert config.seller_front_end.buyers == {"b.example": "127.0.0.1:5"}
     assert (config.seller_front_end.get_bids_timeout_ms, config.seller_front_end.enable_chaffing) == (1500, True)
     assert config.auction.report_win["b.example"].default == "https://b/win.js"
-    assert not config.auction.enable_report_win
+    assert config.auction.enable_report_win
+    assert not config.auction.enable_report_result  # off unless it is named, as in the reference
 
 
 def test_reference_environment_names_make_a_buyer() -> None:

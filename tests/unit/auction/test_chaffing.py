@@ -7,8 +7,9 @@ import pytest
 
 from adyton.auction.buyer.chaff_answers import chaff_delay_ms, chaff_response_size
 from adyton.auction.seller.buyer_cache import BuyerCache
-from adyton.auction.seller.buyer_selection import chaff_candidates, select_buyers
+from adyton.auction.seller.buyer_selection import MAX_BUYERS_WITH_CHAFF, chaff_candidates, select_buyers
 from adyton.auction.seller.chaffing import (
+    MEDIAN_WINDOW,
     MedianChaffSizes,
     PlannedRequest,
     UniformChaffSizes,
@@ -104,6 +105,10 @@ def test_chaff_gives_way_where_buyers_are_limited() -> None:
     assert kept(4) == ["c1", "r1", "c2", "r2"]
     assert kept(3) == ["c1", "r1", "r2"]
     assert kept(2) == ["r1", "r2"]
+
+
+def test_numbers_that_take_many_requests_to_reach_are_those_of_the_specification() -> None:
+    assert (MEDIAN_WINDOW, MAX_BUYERS_WITH_CHAFF) == (10_000, 15)
 
 
 def test_median_sizes_keep_a_tenth_of_what_they_see() -> None:

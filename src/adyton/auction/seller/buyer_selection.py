@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 MAX_BUYERS_WITH_CHAFF = 15
-MAX_BUYERS_WITHOUT_CHAFF = 2
 
 
 def select_buyers(
