@@ -100,13 +100,24 @@ VARIABLES = (
     "EGRESS_SCHEMA_FETCH_CONFIG", "AUCTION_SERVER_HOST", "BIDDING_SERVER_ADDR", "TEE_KV_SERVER_ADDR", "ROMA_TIMEOUT_MS",
     "SELLER_FRONTEND_PORT", "AUCTION_PORT", "BUYER_FRONTEND_PORT", "BIDDING_PORT", "limited_egress_bits",
     "SCORING_SIGNALS_FETCH_MODE", "PUBLIC_KEY_ENDPOINT", "ADYTON_SNAPSHOT_FOLDER", "INFERENCE_MODEL_BUCKET_NAME",
-    "KEY_VALUE_SIGNALS_HOST", "PRIVATE_KEY_CACHE_TTL_SECONDS",
+    "KEY_VALUE_SIGNALS_HOST", "PRIVATE_KEY_CACHE_TTL_SECONDS", "INFERENCE_SIDECAR_RUNTIME_CONFIG",
 )  # fmt: skip
 texts = (
     st.text(max_size=12)
     | st.sampled_from(["true", "1", "", "REQUIRED", "https://x", "-5", "99999999999999999999"])
     | st.dictionaries(
-        st.sampled_from(["fetchMode", "auctionJsUrl", "protectedAppSignalsBiddingJsUrl", "auctionJsBucket", "b"]),
+        st.sampled_from(
+            [
+                "fetchMode",
+                "auctionJsUrl",
+                "protectedAppSignalsBiddingJsUrl",
+                "auctionJsBucket",
+                "urlFetchPeriodMs",
+                "num_intraop_threads",
+                "enableReportWinUrlGeneration",
+                "b",
+            ]
+        ),
         json_values,
         max_size=3,
     ).map(json.dumps)
