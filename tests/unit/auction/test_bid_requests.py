@@ -136,6 +136,112 @@ def test_buyer_front_end_reads_its_frames_and_fills_the_bidding_request() -> Non
     assert build_bidding_request(raw).multi_bid_limit == 5
 
 
+CONSENT = {"is_consented": True, "token": "t", "is_debug_info_in_response": True}
+VERSIONS = {
+    "protected_app_signals_generate_bid_udf": "g",
+    "prepare_data_for_ad_retrieval_udf": "p",
+    "egress_schema": "e",
+}
+SIGNALS = {"app_install_signals": b"\x01", "encoding_version": 3}
+CONTEXT = {"ad_render_ids": ["ad"], "fetch_ads_from_retrieval_service": True}
+
+
+def test_a_buyer_front_end_is_told_every_member_of_the_specification_and_no_more() -> None:
+    request = ba.SelectAdRequest(client_type=ba.CLIENT_TYPE_ANDROID)
+    config = request.auction_config
+    config.MergeFrom(
+        ba.AuctionConfig(
+            seller="s", auction_signals="a", seller_signals="secret", top_level_seller="t", priority_signals="p"
+        )
+    )
+    per_buyer = ba.AuctionConfig.PerBuyerConfig(
+        buyer_signals="b", buyer_kv_experiment_group_id=0, buyer_debug_id="d", buyer_currency="EUR",
+        per_buyer_multi_bid_limit=7, blob_versions=VERSIONS, contextual_protected_app_signals_data=CONTEXT,
+    )  # fmt: skip
+    config.per_buyer_config["b"].CopyFrom(per_buyer)
+    config.per_buyer_config["other"].CopyFrom(per_buyer)
+
+    raw = build(request, enable_unlimited_egress=True, enable_debug_reporting=True, consented_debug_config=CONSENT)
+
+    assert raw == ba.GetBidsRequest.GetBidsRawRequest(
+        buyer_input=ba.BuyerInput(),
+        auction_signals="a",
+        buyer_signals="b",
+        seller="s",
+        publisher_name="app",
+        log_context={"generation_id": "7", "adtech_debug_id": "d"},
+        consented_debug_config=CONSENT,
+        protected_app_signals_buyer_input={
+            "protected_app_signals": SIGNALS,
+            "contextual_protected_app_signals_data": CONTEXT,
+        },
+        client_type=ba.CLIENT_TYPE_ANDROID,
+        top_level_seller="t",
+        buyer_kv_experiment_group_id=0,
+        enable_unlimited_egress=True,
+        is_debug_eligible=True,
+        priority_signals="p",
+        blob_versions=VERSIONS,
+    )
+
+
+def test_bidding_is_told_every_member_of_the_specification() -> None:
+    raw = ba.GetBidsRequest.GetBidsRawRequest(
+        auction_signals="a",
+        buyer_signals="b",
+        seller="s",
+        publisher_name="app",
+        enable_debug_reporting=True,
+        log_context={"generation_id": "7", "adtech_debug_id": "d"},
+        consented_debug_config=CONSENT,
+        protected_app_signals_buyer_input={
+            "protected_app_signals": SIGNALS,
+            "contextual_protected_app_signals_data": CONTEXT,
+        },
+        top_level_seller="t",
+        enable_unlimited_egress=True,
+        multi_bid_limit=7,
+        enforce_kanon=True,
+        blob_versions=VERSIONS,
+    )
+    bidding = ba.GenerateProtectedAppSignalsBidsRequest.GenerateProtectedAppSignalsBidsRawRequest(
+        auction_signals="a",
+        buyer_signals="b",
+        protected_app_signals=SIGNALS,
+        seller="s",
+        publisher_name="app",
+        log_context={"generation_id": "7", "adtech_debug_id": "d"},
+        consented_debug_config=CONSENT,
+        enable_debug_reporting=True,
+        contextual_protected_app_signals_data=CONTEXT,
+        enable_unlimited_egress=True,
+        multi_bid_limit=7,
+        enforce_kanon=True,
+        blob_versions=VERSIONS,
+        top_level_seller="t",
+    )
+
+    assert build_bidding_request(raw) == bidding
+    for enforced, given in ((False, 7), (True, 0), (True, -1)):
+        raw.enforce_kanon, raw.multi_bid_limit = enforced, given
+        assert build_bidding_request(raw).multi_bid_limit == 2
+
+
+def test_a_bid_reaches_the_auction_with_every_member_of_its_own_and_its_owner() -> None:
+    sent = ba.ProtectedAppSignalsAdWithBid(
+        bid=1.5, render="https://r", ad_cost=0.5, bid_currency="EUR", egress_payload="AYJA",
+        temporary_unlimited_egress_payload="Af9A", allow_component_auction=True,
+    )  # fmt: skip
+    sent.ad.string_value = "ad"
+
+    (kept,) = collect_bids({"b": BuyerAnswer((sent,))}, ba.AuctionConfig())
+
+    assert kept == ba.ScoreAdsRequest.ScoreAdsRawRequest.ProtectedAppSignalsAdWithBidMetadata(
+        ad=sent.ad, bid=1.5, render="https://r", ad_cost=0.5, owner="b", bid_currency="EUR", egress_payload="AYJA",
+        temporary_unlimited_egress_payload="Af9A",
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("frame", "text"),
     [
