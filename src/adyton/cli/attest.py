@@ -70,6 +70,13 @@ def attest() -> None:
     help="Intel's TCB info, QE identity and lists as JSON; needs dcap-qvl.",
 )
 @click.option("--vmpl", "vmpls", type=click.IntRange(0, 3), multiple=True, help="SNP levels that may ask. Repeatable.")
+@click.option(
+    "--pcr",
+    "pcrs",
+    type=click.IntRange(0, 23),
+    multiple=True,
+    help="What a TPM quote must be over; default: the first ones without a gap. Repeatable.",
+)
 @click.option("--snp-floor", metavar="BOOTLOADER.TEE.SNP.MICROCODE", help="Oldest SEV-SNP firmware: 3.0.8.115.")
 @click.option(
     "--tcb-status",
@@ -93,6 +100,7 @@ def verify_command(
     revocation_lists: tuple[Path, ...],
     collateral: Path | None,
     vmpls: tuple[int, ...],
+    pcrs: tuple[int, ...],
     snp_floor: str | None,
     tcb_statuses: tuple[str, ...],
     audience: str | None,
@@ -102,8 +110,8 @@ def verify_command(
 ) -> None:
     """Print every named check of the evidence in FILE; exit 0 only if all that were asked hold.
 
-    Checks that need what was not given (--nonce, --measurement, --crl, --collateral, --vmpl) are reported as "not
-    asked" and do not fail the command; a key broker refuses them, and so does --strict.
+    Checks that need what was not given (--nonce, --measurement, --crl, --collateral, --vmpl, --pcr) are reported as
+    "not asked" and do not fail the command; a key broker refuses them, and so does --strict.
     """
     kind = Platform(platform)
     evidence = _evidence(kind, _read(file))
@@ -120,6 +128,7 @@ def verify_command(
         collateral=None if collateral is None else _read(collateral),
         audience=audience,
         allowed_vmpls=frozenset(vmpls) or None,
+        pcrs=frozenset(pcrs) or None,
         snp_floor=None if snp_floor is None else SnpTcb.parse(snp_floor),
         tcb_statuses=frozenset(tcb_statuses or ("UpToDate",)),
     )

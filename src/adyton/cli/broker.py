@@ -65,6 +65,13 @@ def broker() -> None:
     help="SEV-SNP privilege levels that may ask; default: 0 only. Repeatable.",
 )
 @click.option(
+    "--pcr",
+    "pcrs",
+    type=click.IntRange(0, 23),
+    multiple=True,
+    help="What TPM quotes must be over; default: the first ones without a gap. Repeatable.",
+)
+@click.option(
     "--snp-floor",
     metavar="BOOTLOADER.TEE.SNP.MICROCODE",
     help="Oldest SEV-SNP firmware to accept, such as 3.0.8.115; default: any that its certificate names.",
@@ -98,6 +105,7 @@ def serve_command(
     trust_anchors: tuple[Path, ...],
     audience: str | None,
     vmpls: tuple[int, ...],
+    pcrs: tuple[int, ...],
     snp_floor: str | None,
     tcb_statuses: tuple[str, ...],
     max_age_s: int,
@@ -134,6 +142,7 @@ def serve_command(
         trust_anchors=tuple(path.read_bytes() for path in trust_anchors),
         audience=audience,
         allowed_vmpls=frozenset(vmpls or (0,)),
+        pcrs=frozenset(pcrs) or None,
         snp_floor=None if snp_floor is None else SnpTcb.parse(snp_floor),
         tcb_statuses=frozenset(tcb_statuses or ("UpToDate",)),
         max_age_ms=max_age_s * 1000,

@@ -6,12 +6,13 @@ import base64
 import hmac
 import json
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import jwt
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
@@ -81,6 +82,15 @@ def test_a_token_of_a_trusted_key_holds() -> None:
         ("eat_nonce", None, "binding"),
         ("eat_nonce", ["nothing of ours"], "freshness"),
         ("eat_nonce", [17], "binding"),
+        ("eat_nonce", "", "binding"),
+        ("eat_nonce", NONCE.hex()[:32], "binding"),
+        ("eat_nonce", NONCE.hex().upper(), "binding"),
+        ("eat_nonce", {"nonce": NONCE.hex()}, "binding"),
+        ("aud", ["https://broker.example", "https://other.example"], "binding"),
+        ("dbgstat", "disabled", "debug_off"),
+        ("submods", {"container": {"image_digest": f"sha256:{DIGEST.upper()}"}}, "format"),
+        ("exp", True, "format"),
+        ("iat", 1e400, "format"),
         ("dbgstat", "enabled", "debug_off"),
         ("dbgstat", None, "debug_off"),
         ("submods", {"container": {"image_digest": f"sha256:{DIGEST}"}}, "debug_off"),
@@ -112,8 +122,9 @@ def test_an_unknown_key_id_or_no_key_at_all_is_refused() -> None:
     assert not judge(token(), trust_anchors=()).holds_as_asked
 
 
-def _by_hand(header: dict[str, object], signature: bytes) -> bytes:
-    parts = (json.dumps(header).encode(), json.dumps(CLAIMS).encode(), signature)
+def _by_hand(header: dict[str, object] | bytes, signature: bytes, claims: bytes = json.dumps(CLAIMS).encode()) -> bytes:
+    head = header if isinstance(header, bytes) else json.dumps(header).encode()
+    parts = (head, claims, signature)
     return b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
 
 
@@ -126,6 +137,59 @@ def test_no_other_algorithm_is_taken_neither_none_nor_the_public_key_as_a_secret
 
     for evidence in (confused, _by_hand({"alg": "none", "kid": KID}, b""), _by_hand({"kid": KID}, b"x")):
         assert CheckName.FORMAT in judge(evidence).failed
+
+
+def _signed_by_hand(header: bytes, claims: bytes, key: rsa.RSAPrivateKey = KEY, hashed: Any = hashes.SHA256) -> bytes:
+    body = _by_hand(header, b"", claims).rpartition(b".")[0]
+    return _by_hand(header, key.sign(body, padding.PKCS1v15(), hashed()), claims)
+
+
+def test_a_name_that_is_said_twice_has_no_meaning() -> None:
+    header, claims = json.dumps({"alg": "RS256", "kid": KID}).encode(), json.dumps(CLAIMS).encode()
+    assert judge(_signed_by_hand(header, claims)).holds
+
+    debug_first = b'{"dbgstat": "enabled", ' + claims[1:]
+    for head, body in (
+        (header, debug_first),
+        (b'{"alg": "none", ' + header[1:], claims),
+        (header, claims[:-1] + b', "x": NaN}'),
+    ):
+        assert CheckName.FORMAT in judge(_signed_by_hand(head, body)).failed
+
+
+@pytest.mark.parametrize("algorithm", ["RS384", "RS512", "PS256", "ES384", "ES256", "EdDSA", "rs256", "", None, 256])
+def test_only_rs256_is_taken_by_its_own_name(algorithm: object) -> None:
+    header = json.dumps({"alg": algorithm, "kid": KID}).encode()
+
+    assert CheckName.FORMAT in judge(_signed_by_hand(header, json.dumps(CLAIMS).encode())).failed
+
+
+def test_a_key_that_the_token_brings_along_is_never_asked() -> None:
+    jwk = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(STRANGER.public_key()))
+    for extra in ({"jwk": jwk}, {"jku": "https://evil.example/keys"}, {"x5u": "https://evil.example/chain"}):
+        header = json.dumps({"alg": "RS256", "kid": KID, **extra}).encode()
+        assert judge(_signed_by_hand(header, json.dumps(CLAIMS).encode(), STRANGER)).failed == (CheckName.SIGNATURE,)
+    for header_fields in ({"alg": "RS256", "jwk": jwk}, {"alg": "RS256", "kid": [KID]}, {"alg": "RS256", "kid": None}):
+        header = json.dumps(header_fields).encode()
+        assert CheckName.CHAIN in judge(_signed_by_hand(header, json.dumps(CLAIMS).encode())).failed
+
+
+@pytest.mark.parametrize("changed", [{"use": "enc"}, {"alg": "PS256"}, {"kty": "EC"}, {"kty": "oct", "k": "AA"}])
+def test_a_listed_key_for_something_else_signs_no_token(changed: dict[str, object]) -> None:
+    listed = json.dumps({"keys": [{**json.loads(JWKS)["keys"][0], **changed}]}).encode()
+
+    assert not judge(token(), trust_anchors=(listed,)).holds_as_asked
+
+
+def test_a_list_of_keys_and_a_chain_do_not_stand_for_each_other() -> None:
+    stranger = _certificate("test root", STRANGER, "test root", STRANGER, True)
+    own = token(STRANGER, headers={"kid": KID, "x5c": [base64.b64encode(stranger).decode()]})
+    empty = token(headers={"kid": KID, "x5c": []})
+
+    # A chain is asked for its root even where the key id is on the list.
+    assert CheckName.CHAIN in judge(own).failed
+    assert CheckName.FORMAT in judge(empty).failed
+    assert CheckName.CHAIN in judge(own, trust_anchors=(stranger,)).failed
 
 
 def test_changed_claims_under_the_old_signature_are_refused() -> None:

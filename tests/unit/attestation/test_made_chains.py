@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import cbor2
 import pytest
@@ -37,16 +38,18 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
     certificate: x509.Certificate
 
-    def issue(self, name: str, *, ca: bool, extensions: dict[str, bytes] | None = None) -> Authority:
+    def issue(self, name: str, *, ca: bool, extensions: dict[str, bytes] | None = None, **made: Any) -> Authority:
         key = ec.generate_private_key(ec.SECP384R1())
-        return Authority(key, _certificate(name, key, self.certificate.subject, self.key, ca, extensions or {}))
+        return Authority(key, _certificate(name, key, self.certificate.subject, self.key, ca, extensions or {}, **made))
 
-    def list(self, *revoked: x509.Certificate, at: datetime = AT) -> bytes:
+    def list(self, *revoked: x509.Certificate, at: datetime = AT, partial: bool = False) -> bytes:
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
         builder = builder.last_update(at - timedelta(days=1)).next_update(at + timedelta(days=1))
         for certificate in revoked:
             entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number)
             builder = builder.add_revoked_certificate(entry.revocation_date(at - timedelta(days=1)).build())
+        if partial:
+            builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
         return builder.sign(self.key, hashes.SHA384()).public_bytes(Encoding.DER)
 
 
@@ -57,6 +60,12 @@ def _certificate(
     issuer_key: ec.EllipticCurvePrivateKey,
     ca: bool,
     extensions: dict[str, bytes],
+    *,
+    until: datetime = AT + timedelta(days=10),
+    usage: x509.KeyUsage | None = None,
+    critical: bool = False,
+    path_length: int | None = None,
+    algorithm: Any = None,
 ) -> x509.Certificate:
     builder = (
         x509.CertificateBuilder()
@@ -65,12 +74,15 @@ def _certificate(
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(AT - timedelta(days=10))
-        .not_valid_after(AT + timedelta(days=10))
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        .not_valid_after(until)
+        .add_extension(x509.BasicConstraints(ca=ca, path_length=path_length), critical=True)
     )
+    if usage is not None:
+        builder = builder.add_extension(usage, critical=True)
     for oid, value in extensions.items():
-        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical=False)
-    return builder.sign(issuer_key, hashes.SHA384())
+        unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
+        builder = builder.add_extension(unknown, critical=critical)
+    return builder.sign(issuer_key, algorithm or hashes.SHA384())
 
 
 def made_root(name: str) -> Authority:
@@ -94,23 +106,34 @@ def der(*authorities: Authority) -> tuple[bytes, ...]:
     return tuple(authority.certificate.public_bytes(Encoding.DER) for authority in authorities)
 
 
-def endorsement(name: str = "SEV-VCEK", chip: bytes | None = CHIP, snp: int = 20) -> Authority:
+def endorsement(
+    name: str = "SEV-VCEK", chip: bytes | None = CHIP, snp: int = 20, middle: Authority = MIDDLE
+) -> Authority:
     oid = "1.3.6.1.4.1.3704.1"
     numbers = {f"{oid}.3.1": 3, f"{oid}.3.2": 0, f"{oid}.3.3": snp, f"{oid}.3.8": 115}
     extensions = {name: bytes([2, 1, number]) for name, number in numbers.items()}
     if chip is not None:
         extensions[f"{oid}.4"] = chip
-    return MIDDLE.issue(name, ca=False, extensions=extensions)
+    return middle.issue(name, ca=False, extensions=extensions)
 
 
-def report(key: Authority, *, vlek: bool = False, chip: bytes = CHIP, policy: int = 0x30000) -> bytes:
+def report(
+    key: Authority,
+    *,
+    vlek: bool = False,
+    chip: bytes = CHIP,
+    policy: int = 0x30000,
+    nonce: bytes = NONCE,
+    vmpl: int = 0,
+) -> bytes:
     body = bytearray(0x2A0)
     body[0:4] = (3).to_bytes(4, "little")
     body[8:16] = policy.to_bytes(8, "little")
+    body[0x30:0x34] = vmpl.to_bytes(4, "little")
     body[0x34:0x38] = (1).to_bytes(4, "little")
     body[0x38:0x40] = body[0x180:0x188] = body[0x1E0:0x1E8] = bytes([3, 0, 0, 0, 0, 0, 20, 115])
     body[0x48:0x4C] = ((1 << 2) if vlek else 0).to_bytes(4, "little")
-    body[0x50:0x90] = NONCE.ljust(64, b"\0")
+    body[0x50:0x90] = nonce.ljust(64, b"\0")
     body[0x90:0xC0] = CODE
     body[0x1A0:0x1E0] = chip
     r, s = decode_dss_signature(key.key.sign(bytes(body), ec.ECDSA(hashes.SHA384())))
@@ -193,8 +216,8 @@ def test_a_leaf_that_issues_its_own_leaf_is_refused() -> None:
     assert CheckName.CHAIN in judge(report(below), below, vcek).failed
 
 
-def nitro(pcr: bytes, **changed: object) -> bytes:
-    leaf = MIDDLE.issue("enclave", ca=False)
+def nitro(pcr: bytes, leaf: Authority | None = None, **changed: object) -> bytes:
+    leaf = leaf or MIDDLE.issue("enclave", ca=False)
     fields = {
         "module_id": "i-made",
         "digest": "SHA384",
@@ -240,3 +263,157 @@ def test_a_foreign_nitro_root_is_refused() -> None:
 
     failed = judge_nitro(nitro(CODE, cabundle=list(der(stranger, MIDDLE)))).failed
     assert failed == (CheckName.CHAIN, CheckName.VALIDITY)
+
+
+def _usage(*, sign: bool = False, certify: bool = False) -> x509.KeyUsage:
+    others = dict.fromkeys(
+        ("content_commitment", "key_encipherment", "data_encipherment", "key_agreement", "encipher_only"), False
+    )
+    return x509.KeyUsage(digital_signature=sign, key_cert_sign=certify, crl_sign=certify, decipher_only=False, **others)
+
+
+MIDDLES: dict[str, dict[str, Any]] = {
+    "may not issue": {"ca": True, "usage": _usage(sign=True)},
+    "is no authority": {"ca": False},
+    "expired before the time asked": {"ca": True, "until": AT - timedelta(days=1)},
+    "signed with a short hash": {"ca": True, "algorithm": hashes.SHA224()},
+    "asks for what is not understood": {"ca": True, "extensions": {"1.2.3.4": b"x"}, "critical": True},
+}
+
+
+@pytest.mark.parametrize("name", sorted(MIDDLES))
+def test_an_issuer_that_may_not_vouch_vouches_for_nothing(name: str) -> None:
+    middle = ROOT.issue("made ASK", **MIDDLES[name])
+    vcek = endorsement(middle=middle)
+
+    failed = judge(report(vcek), vcek, certificates=der(vcek, middle, ROOT)).failed
+    wanted = CheckName.VALIDITY if "expired" in name else CheckName.CHAIN
+    assert wanted in failed
+
+
+@pytest.mark.parametrize(
+    "made", [{"ca": True}, {"ca": False, "usage": _usage(certify=False)}], ids=["an authority", "not for signing"]
+)
+def test_a_leaf_whose_key_is_for_something_else_signs_no_evidence(made: dict[str, Any]) -> None:
+    leaf = MIDDLE.issue("enclave", **made)
+
+    failed = judge_nitro(nitro(CODE, leaf=leaf)).failed
+    assert failed == (CheckName.CHAIN, CheckName.VALIDITY)
+    good = MIDDLE.issue("enclave", ca=False, usage=_usage(sign=True))
+    assert judge_nitro(nitro(CODE, leaf=good)).holds
+
+
+def test_a_path_that_is_longer_than_an_issuer_allows_is_refused() -> None:
+    short = ROOT.issue("made ASK", ca=True, path_length=0)
+    below = short.issue("made ASK below", ca=True)
+    vcek = endorsement(middle=below)
+
+    assert CheckName.CHAIN in judge(report(vcek), vcek, certificates=der(vcek, below, short, ROOT)).failed
+
+
+def test_the_same_names_under_another_key_are_no_chain() -> None:
+    other = made_root("made ARK")
+    middle = other.issue("made ASK", ca=True)
+    vcek = endorsement(middle=middle)
+
+    for pool in (der(vcek, middle, other), der(vcek, middle, ROOT), der(vcek, MIDDLE, ROOT), der(vcek, vcek)):
+        assert CheckName.CHAIN in judge(report(vcek), vcek, certificates=pool).failed
+
+
+def test_certificates_count_in_any_order_and_beside_those_of_other_chips() -> None:
+    vcek, other = endorsement(), endorsement(chip=bytes(reversed(CHIP)))
+
+    for pool in (der(ROOT, MIDDLE, vcek), der(other, MIDDLE, vcek, ROOT)):
+        assert judge(report(vcek), vcek, certificates=pool).holds
+
+
+def test_a_list_of_changes_only_is_no_list() -> None:
+    vcek = endorsement()
+
+    assert judge(report(vcek), vcek, revocation_lists=(ROOT.list(partial=True),)).failed == (CheckName.REVOCATION,)
+
+
+@pytest.mark.parametrize(
+    ("changed", "check"),
+    [
+        ({"policy": 0xB0000}, CheckName.DEBUG_OFF),
+        ({"policy": 0x70000}, CheckName.DEBUG_OFF),
+        ({"vmpl": 1}, CheckName.VMPL),
+        ({"nonce": NONCE[:16]}, CheckName.FRESHNESS),
+        ({"nonce": b""}, CheckName.BINDING),
+        ({"nonce": NONCE + b"more"}, CheckName.BINDING),
+    ],
+    ids=["debug", "migration", "lower level", "half a nonce", "no nonce", "more than the nonce"],
+)
+def test_each_snp_lie_fails_the_check_that_names_it(changed: dict[str, Any], check: CheckName) -> None:
+    vcek = endorsement()
+
+    failed = judge(report(vcek, **changed), vcek).failed
+    assert check in failed
+    assert not {CheckName.SIGNATURE, CheckName.CHAIN} & set(failed)
+
+
+def test_a_report_that_says_nobody_signed_it_is_refused_whatever_lies_beside_it() -> None:
+    nobody = endorsement("none")
+    unsigned = bytearray(report(nobody))
+    unsigned[0x48:0x4C] = (7 << 2).to_bytes(4, "little")
+
+    assert CheckName.SIGNATURE in judge(bytes(unsigned), nobody).failed
+
+
+def _respelt(document: bytes) -> dict[str, bytes]:
+    """Other bytes for the same COSE message, none of which a signature covers."""
+    protected, _, payload, signature = cbor2.loads(document)
+    parts = [cbor2.dumps(part) for part in (protected, {}, payload, signature)]
+    size = len(signature).to_bytes(4, "big")
+    return {
+        "an array without a length": b"\x9f" + b"".join(parts) + b"\xff",
+        "a length in more bytes than it needs": b"\x98\x04" + b"".join(parts),
+        "a long length of the signature": b"\x84" + b"".join(parts[:3]) + b"\x5a" + size + signature,
+        "a string in pieces": b"\x84" + b"".join(parts[:3]) + b"\x5f" + parts[3] + b"\xff",
+        "a byte too many": document + b"\0",
+        "two documents": document + document,
+        "another tag": b"\xd1" + document,
+        "two tags": b"\xd2\xd2" + document,
+        "a list in a list": b"\x81" + document,
+        "five fields": b"\x85" + b"".join(parts) + b"\xf6",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(_respelt(cbor2.dumps([b"", {}, b"", b""]))))
+def test_a_nitro_document_has_one_spelling(name: str) -> None:
+    document = nitro(CODE)
+
+    assert judge_nitro(b"\xd2" + document).holds
+    assert CheckName.FORMAT in judge_nitro(_respelt(document)[name]).failed
+
+
+def _with_raw_payload(payload: bytes, leaf: Authority, protected: bytes = b"\xa1\x01\x38\x22") -> bytes:
+    signed = cbor2.dumps(["Signature1", protected, b"", payload])
+    r, s = decode_dss_signature(leaf.key.sign(signed, ec.ECDSA(hashes.SHA384())))
+    return cbor2.dumps([protected, {}, payload, r.to_bytes(48, "big") + s.to_bytes(48, "big")])
+
+
+def test_a_nitro_payload_that_says_a_name_twice_is_refused_although_it_is_signed() -> None:
+    leaf = MIDDLE.issue("enclave", ca=False)
+    whole = cbor2.loads(nitro(CODE, leaf=leaf))[2]
+    assert judge_nitro(_with_raw_payload(whole, leaf)).holds
+
+    twice = bytes([whole[0] + 1]) + whole[1:] + cbor2.dumps("nonce") + cbor2.dumps(NONCE)
+    pcr_twice = whole.replace(cbor2.dumps("pcrs") + b"\xb0", cbor2.dumps("pcrs") + b"\xb1" + b"\x00\x58\x30" + CODE)
+    for payload in (twice, pcr_twice):
+        assert payload != whole
+        assert CheckName.FORMAT in judge_nitro(_with_raw_payload(payload, leaf)).failed
+
+
+@pytest.mark.parametrize("protected", [{1: -35.0}, {True: -35}, {1: -36}, {1: -35, 2: [1]}, {}])
+def test_only_es384_in_its_one_encoding_is_taken(protected: dict[Any, Any]) -> None:
+    leaf = MIDDLE.issue("enclave", ca=False)
+    payload = cbor2.loads(nitro(CODE, leaf=leaf))[2]
+
+    assert CheckName.FORMAT in judge_nitro(_with_raw_payload(payload, leaf, cbor2.dumps(protected))).failed
+
+
+@pytest.mark.parametrize("nonce", [None, b"", NONCE[:16], NONCE + b"\0", NONCE[::-1]])
+def test_a_part_of_a_nonce_is_not_the_nonce(nonce: bytes | None) -> None:
+    assert {CheckName.BINDING, CheckName.FRESHNESS} <= set(judge_nitro(nitro(CODE, nonce=nonce)).failed)

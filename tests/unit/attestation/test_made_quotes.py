@@ -22,6 +22,7 @@ from adyton.cleanroom.attestation.verify import verify
 
 AT = datetime(2026, 9, 1, tzinfo=UTC)
 NONCE, CODE = bytes(range(1, 33)), bytes(range(32))
+AUTHENTICATION = bytes(range(32))
 QE_SIGNERS = {
     "sgx": (bytes.fromhex("8c4f5775d796503e96137f77c68a829a0056ac8ded70140b081b094490c57bff"), 1),
     "tdx": (bytes.fromhex("dc9e2a7c6f948f17474e34a7fc43ed030f7c1563f1babddf6340c82e0e54a8c5"), 2),
@@ -51,6 +52,8 @@ def _certificate(
 ROOT_KEY, PCK_KEY, ATTESTATION_KEY = _new_key(), _new_key(), _new_key()
 ROOT = _certificate("made root", ROOT_KEY, "made root", ROOT_KEY, True)
 PCK = _certificate("Intel SGX PCK Certificate", PCK_KEY, "made root", ROOT_KEY, False)
+STRANGER = _certificate("a stranger", PCK_KEY, "a stranger", PCK_KEY, True)
+PCK_THAT_ISSUES = _certificate("Intel SGX PCK Certificate", PCK_KEY, "made root", ROOT_KEY, True)
 ROOTS = replace(PINNED_ROOTS, intel_keys=frozenset({key_fingerprint(ROOT)}), issuers=())
 
 
@@ -72,11 +75,19 @@ def sgx_body(code: bytes, signer: bytes, product: int, data: bytes, attributes: 
     return bytes(body)
 
 
-def td_body(size: int, attributes: bytes = bytes(8), module_signer: bytes = bytes(48)) -> bytes:
+def td_body(
+    size: int,
+    attributes: bytes = bytes(8),
+    module_signer: bytes = bytes(48),
+    service: bytes = b"",
+    nonce: bytes = NONCE,
+) -> bytes:
     body = bytearray(size)
+    if service:
+        body[600:648] = service
     body[64:112], body[120:128] = module_signer, attributes
     body[136:184] = CODE.ljust(48, b"\1")
-    body[520:584] = NONCE.ljust(64, b"\0")
+    body[520:584] = nonce.ljust(64, b"\0")
     return bytes(body)
 
 
@@ -91,11 +102,14 @@ def quote(
     vouched: ec.EllipticCurvePrivateKey = ATTESTATION_KEY,
     pck: ec.EllipticCurvePrivateKey = PCK_KEY,
     chain: bytes = PCK.public_bytes(Encoding.PEM) + ROOT.public_bytes(Encoding.PEM),
+    key_kind: int = 2,
+    vendor: str = "939a7233f79c4ca9940a0db3957f0607",
+    part_kind: int = 6,
 ) -> bytes:
     header = bytearray(48)
-    header[0:2], header[2:4] = version.to_bytes(2, "little"), (2).to_bytes(2, "little")
+    header[0:2], header[2:4] = version.to_bytes(2, "little"), key_kind.to_bytes(2, "little")
     header[4:8] = (0x81 if tee == "tdx" else 0).to_bytes(4, "little")
-    header[12:28] = bytes.fromhex("939a7233f79c4ca9940a0db3957f0607")
+    header[12:28] = bytes.fromhex(vendor)
     prefix = body_type.to_bytes(2, "little") + len(body).to_bytes(4, "little") if version == 5 else b""
     signed = bytes(header) + prefix + body
     points = (
@@ -104,11 +118,11 @@ def quote(
     )
     used, named = points
     signer, product = QE_SIGNERS[tee]
-    digest = hashlib.sha256(named + b"auth").digest()
+    digest = hashlib.sha256(named + AUTHENTICATION).digest()
     qe = sgx_body(bytes(32), qe_signer or signer, product, digest, qe_attributes)
-    part = qe + _sign(pck, qe) + _sized(b"auth", 2) + (5).to_bytes(2, "little") + _sized(chain)
+    part = qe + _sign(pck, qe) + _sized(AUTHENTICATION, 2) + (5).to_bytes(2, "little") + _sized(chain)
     if version > 3:
-        part = (6).to_bytes(2, "little") + _sized(part)
+        part = part_kind.to_bytes(2, "little") + _sized(part)
     return signed + _sized(_sign(ATTESTATION_KEY, signed) + used + part)
 
 
@@ -162,6 +176,42 @@ LIES = {
     "another nonce": ("sgx", quote(3, "sgx", sgx_body(CODE, bytes(32), 0, CODE)), "freshness"),
     "no nonce": ("sgx", quote(3, "sgx", sgx_body(CODE, bytes(32), 0, b"")), "binding"),
     "a TD body of a size that its type has not": ("tdx", quote(5, "tdx", td_body(648), body_type=2), "format"),
+    "a service TD that may take its memory": (
+        "tdx",
+        quote(5, "tdx", td_body(648, service=b"\1" * 48), body_type=3),
+        "debug_off",
+    ),
+    "a debug TD 1.5": ("tdx", quote(5, "tdx", td_body(648, attributes=b"\1" + bytes(7)), body_type=3), "debug_off"),
+    "profiling, of the debug group too": (
+        "tdx",
+        quote(4, "tdx", td_body(584, attributes=b"\2" + bytes(7))),
+        "debug_off",
+    ),
+    "an enclave that was never initialised": (
+        "sgx",
+        quote(4, "sgx", sgx_body(CODE, bytes(32), 0, NONCE, attributes=4)),
+        "debug_off",
+    ),
+    "half a nonce": ("tdx", quote(4, "tdx", td_body(584, nonce=NONCE[:16])), "freshness"),
+    "more than the nonce": ("tdx", quote(4, "tdx", td_body(584, nonce=NONCE + b"x")), "binding"),
+    "an SGX body that says TD": ("tdx", quote(5, "tdx", ENCLAVE, body_type=1), "format"),
+    "a TD body that says SGX": ("sgx", quote(5, "sgx", td_body(584), body_type=2), "format"),
+    "a body type of no TEE": ("tdx", quote(5, "tdx", td_body(648), body_type=4), "format"),
+    "a TD in version 3": ("tdx", quote(3, "tdx", td_body(584)), "format"),
+    "another kind of key": ("sgx", quote(3, "sgx", ENCLAVE, key_kind=3), "format"),
+    "another vendor's quoting enclave": ("sgx", quote(3, "sgx", ENCLAVE, vendor="00" * 16), "chain"),
+    "no report of the quoting enclave": ("sgx", quote(4, "sgx", ENCLAVE, part_kind=5), "format"),
+    "a chain that ends early": ("sgx", quote(3, "sgx", ENCLAVE, chain=PCK.public_bytes(Encoding.PEM)), "chain"),
+    "a stranger among the certificates": (
+        "sgx",
+        quote(3, "sgx", ENCLAVE, chain=b"".join(c.public_bytes(Encoding.PEM) for c in (PCK, ROOT, STRANGER))),
+        "chain",
+    ),
+    "an authority in the PCK's place": (
+        "sgx",
+        quote(3, "sgx", ENCLAVE, chain=b"".join(c.public_bytes(Encoding.PEM) for c in (PCK_THAT_ISSUES, ROOT))),
+        "chain",
+    ),
     "an unknown version": ("sgx", quote(6, "sgx", ENCLAVE), "format"),
 }
 
@@ -173,6 +223,12 @@ def test_each_lie_is_refused_by_the_check_that_names_it(lie: str) -> None:
 
     assert check in verdict.failed
     assert not verdict.holds_as_asked
+
+
+def test_the_order_of_certificates_says_nothing() -> None:
+    backwards = ROOT.public_bytes(Encoding.PEM) + PCK.public_bytes(Encoding.PEM)
+
+    assert judge("sgx", quote(3, "sgx", ENCLAVE, chain=backwards)).holds_as_asked
 
 
 def test_a_made_root_is_not_intels() -> None:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.utils import CryptographyDeprecationWarning
@@ -23,6 +24,9 @@ from adyton.cleanroom.attestation.errors import EvidenceFormatError
 MAX_PATH = 8
 MAX_CERTIFICATES = 32
 MAX_CERTIFICATE_BYTES = 64 << 10
+MIN_RSA_BITS = 2048
+# RFC 5280 §4.2: a critical extension that is not processed refuses its certificate. Names of leaves are not used.
+_UNDERSTOOD = (x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage, x509.SubjectAlternativeName)
 _PEM_MARK = b"-----BEGIN"
 _UNREADABLE = (
     ValueError,
@@ -94,7 +98,7 @@ def _extend(
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate, *, below: int | None) -> bool:
     """Whether `issuer` is an authority that signed `certificate`, with `below` authorities already under it."""
     try:
-        if certificate.issuer != issuer.subject or not _may_issue(issuer, below):
+        if certificate.issuer != issuer.subject or not _may_issue(issuer, below) or _is_weak(certificate, issuer):
             return False
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
@@ -120,6 +124,38 @@ def _may_issue(issuer: x509.Certificate, below: int | None) -> bool:
     return usage.key_cert_sign
 
 
+def _may_sign(leaf: x509.Certificate) -> bool:
+    """Whether the key of a leaf may sign evidence: it is no authority's, and its use is not restricted to other things.
+
+    AMD's leaves carry neither extension; where one is there, it counts.
+    """
+    try:
+        constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
+    except x509.ExtensionNotFound:
+        is_authority = False
+    else:
+        is_authority = constraints.ca
+    try:
+        usage = leaf.extensions.get_extension_for_class(x509.KeyUsage).value
+    except x509.ExtensionNotFound:
+        return not is_authority
+    return usage.digital_signature and not is_authority
+
+
+def _is_weak(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether a signature is of a hash or key that can be forged, or an extension that must be understood is not."""
+    key, hashed = issuer.public_key(), certificate.signature_hash_algorithm
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        return True
+    if hashed is not None and not isinstance(hashed, hashes.SHA256 | hashes.SHA384 | hashes.SHA512):
+        return True
+    return any(
+        extension.critical and not isinstance(extension.value, _UNDERSTOOD)
+        for one in (certificate, issuer)
+        for extension in one.extensions
+    )
+
+
 def common_name(name: x509.Name) -> str:
     """The CN of a name, or the whole name where it has none."""
     names = name.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -139,10 +175,11 @@ def check_chain(
     root_name: str,
 ) -> tuple[x509.Certificate, ...] | None:
     """`chain`: the leaf leads to the pinned root. Gives the path."""
-    path = find_path(leaf, pool, is_root)
+    path = find_path(leaf, pool, is_root) if _may_sign(leaf) else None
     found = describe(path) if path else f"{common_name(leaf.subject)} (issuer {common_name(leaf.issuer)})"
     if path is None:
-        findings.add(CheckName.CHAIN, False, f"{found} does not lead to {root_name}")
+        why = f"does not lead to {root_name}" if _may_sign(leaf) else "is not for signing evidence"
+        findings.add(CheckName.CHAIN, False, f"{found} {why}")
     else:
         findings.add(CheckName.CHAIN, True, found)
     return path
@@ -204,7 +241,9 @@ def _is_current(crl: x509.CertificateRevocationList, issuer: x509.Certificate, a
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return False
     until = crl.next_update_utc
-    return genuine and crl.last_update_utc <= at and until is not None and at <= until
+    # A critical extension says that the list is of some certificates or reasons only, or of what changed.
+    whole = not any(extension.critical for extension in crl.extensions)
+    return genuine and whole and crl.last_update_utc <= at and until is not None and at <= until
 
 
 def _load_lists(lists: Iterable[bytes]) -> list[x509.CertificateRevocationList]:
@@ -212,8 +251,10 @@ def _load_lists(lists: Iterable[bytes]) -> list[x509.CertificateRevocationList]:
     for data in lists:
         try:
             pem = _PEM_MARK in data
-            loaded.append(x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data))
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            crl = x509.load_pem_x509_crl(data) if pem else x509.load_der_x509_crl(data)
+            _ = (crl.issuer, crl.extensions, crl.last_update_utc, crl.next_update_utc, crl.signature_hash_algorithm)
+            loaded.append(crl)
+        except _UNREADABLE as error:
             raise EvidenceFormatError("a revocation list cannot be read") from error
     return loaded
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 
 import jwt
@@ -23,6 +22,7 @@ from adyton.cleanroom.attestation.checks import CheckName, Findings, Platform, V
 from adyton.cleanroom.attestation.errors import EvidenceFormatError
 from adyton.cleanroom.attestation.expected import Expected, check_age, check_development, check_measurement
 from adyton.cleanroom.attestation.roots import certificate_fingerprint
+from adyton.cleanroom.attestation.strict_json import parse_object
 from adyton.kernel.clock import iso_utc
 
 ISSUER = "https://confidentialcomputing.googleapis.com"
@@ -80,7 +80,7 @@ def _parse(evidence: bytes) -> tuple[str, Mapping[str, object], Mapping[str, obj
     parts = token.split(".")
     if len(parts) != 3:
         raise EvidenceFormatError("a token has three parts")
-    header, claims = (_json_part(part) for part in parts[:2])
+    header, claims = (parse_object(_decode(part), "a part of the token") for part in parts[:2])
     _decode(parts[2])
     if header.get("alg") != "RS256":
         # Whatever else the token proposes ("none", HS256 with a public key as secret) is confusion or attack.
@@ -88,16 +88,6 @@ def _parse(evidence: bytes) -> tuple[str, Mapping[str, object], Mapping[str, obj
     if "crit" in header:
         raise EvidenceFormatError("the token asks for an extension that is not known")
     return token, header, claims
-
-
-def _json_part(part: str) -> Mapping[str, object]:
-    try:
-        value = json.loads(_decode(part))
-    except (ValueError, RecursionError) as error:
-        raise EvidenceFormatError("a part of the token is not JSON") from error
-    if not isinstance(value, dict):
-        raise EvidenceFormatError("a part of the token is not an object")
-    return value
 
 
 def _decode(part: str) -> bytes:
@@ -119,12 +109,16 @@ def _signing_key(findings: Findings, header: Mapping[str, object], expected: Exp
     kid = header.get("kid")
     for anchor in expected.trust_anchors:
         for entry in _jwks(anchor):
-            if isinstance(kid, str) and entry.get("kid") == kid:
+            if isinstance(kid, str) and entry.get("kid") == kid and _is_for_signing(entry):
                 key = _rsa_key(entry)
                 findings.add(CheckName.CHAIN, True, "key of the JWKS given")
                 return key
     findings.add(CheckName.CHAIN, False, "no key given has the token's key id")
     return None
+
+
+def _is_for_signing(entry: Mapping[str, object]) -> bool:
+    return entry.get("use", "sig") == "sig" and entry.get("alg", "RS256") == "RS256"
 
 
 def _certified_key(findings: Findings, chain: object, expected: Expected) -> rsa.RSAPublicKey | None:
@@ -156,10 +150,7 @@ def _is_json(data: bytes) -> bool:
 def _jwks(anchor: bytes) -> list[Mapping[str, object]]:
     if not _is_json(anchor):
         return []
-    try:
-        keys = json.loads(anchor).get("keys")
-    except (ValueError, RecursionError) as error:
-        raise EvidenceFormatError("the JWKS cannot be read") from error
+    keys = parse_object(anchor, "the JWKS").get("keys")
     if not isinstance(keys, list) or not all(isinstance(key, dict) for key in keys):
         raise EvidenceFormatError("the JWKS has no list of keys")
     return keys

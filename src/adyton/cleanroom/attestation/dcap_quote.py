@@ -38,13 +38,14 @@ class SgxBody:
 
 @dataclass(frozen=True)
 class TdBody:
-    """A TD report body."""
+    """A TD report body. `service_td`: empty in TD 1.0, which has no such field."""
 
     module_signer: bytes
     module_attributes: bytes
     td_attributes: bytes
     mrtd: bytes
     rtmrs: tuple[bytes, bytes, bytes, bytes]
+    service_td: bytes
     report_data: bytes
 
 
@@ -141,4 +142,5 @@ def _td_body(body: bytes) -> TdBody:
         mrtd=body[136:184],
         rtmrs=(body[328:376], body[376:424], body[424:472], body[472:520]),
         report_data=body[520:584],
+        service_td=body[600:648],
     )

@@ -19,11 +19,12 @@ import hmac
 import json
 
 from adyton.cleanroom.attestation.errors import EvidenceRefusedError, ExpectationError
+from adyton.cleanroom.attestation.tpm import DEV_PCR
 from adyton.cleanroom.attestation.tpm_tools import TpmConnection
 from adyton.cleanroom.attestation.tpm_wire import ATTESTATION_KEY_HANDLE, TpmWire
 from adyton.kernel.chance import OsRandom, RandomSource
 
-PCR = 14
+PCR = DEV_PCR
 MEASUREMENT_BYTES = 32
 
 

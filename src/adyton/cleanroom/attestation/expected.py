@@ -42,6 +42,7 @@ class Expected:
     tcb_statuses: what Intel may say of a platform's firmware, of `TCB_STATUSES`.
     audience: the `aud` that a Confidential Space token must carry.
     snp_floor: the oldest SEV-SNP firmware to accept.   allowed_vmpls: privilege levels that may ask for SNP reports.
+    pcrs: what a TPM quote must be over; None for the first ones without a gap (a digest does not say of which it is).
     """
 
     at_ms: int
@@ -58,6 +59,7 @@ class Expected:
     audience: str | None = None
     snp_floor: SnpTcb | None = None
     allowed_vmpls: frozenset[int] | None = frozenset({0})
+    pcrs: frozenset[int] | None = None
     roots: Roots = PINNED_ROOTS
 
     def __post_init__(self) -> None:

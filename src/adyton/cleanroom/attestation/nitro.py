@@ -34,8 +34,10 @@ from adyton.cleanroom.attestation.roots import certificate_fingerprint
 
 MAX_DOCUMENT_BYTES = 32 << 10
 MAX_TIME_MS = 7_258_118_400_000  # 2200-01-01
-_ALGORITHM, _ES384 = 1, -35
+# {1: -35}, ES384, in the one encoding that RFC 9052 allows here; `{1: -35.0}` would compare equal as values.
+_PROTECTED = bytes.fromhex("a1013822")
 _COSE_SIGN1_TAG = 18
+_TAG = bytes([0xC0 | _COSE_SIGN1_TAG])
 
 
 @dataclass(frozen=True)
@@ -63,11 +65,14 @@ def parse(evidence: bytes) -> NitroDocument:
     protected, unprotected, payload, signature = message
     if not all(isinstance(part, bytes) for part in (protected, payload, signature)) or len(signature) != 96:
         raise EvidenceFormatError("a COSE_Sign1 field has the wrong type or length")
-    header = _decode(protected, 64)
-    if not isinstance(header, Mapping) or dict(header) != {_ALGORITHM: _ES384}:
+    if protected != _PROTECTED:
         raise EvidenceFormatError("the signature algorithm is not ES384")
     if not isinstance(unprotected, Mapping) or len(unprotected) != 0:
         raise EvidenceFormatError("the unprotected header is not empty")
+    shortest = cbor2.dumps([protected, {}, payload, signature])
+    if evidence not in (shortest, _TAG + shortest):
+        # No signature covers the outer message: a second spelling of it would be a second document.
+        raise EvidenceFormatError("the message is not in its shortest encoding")
     return _document(payload, cbor2.dumps(["Signature1", protected, b"", payload]), signature)
 
 
@@ -82,8 +87,7 @@ def _document(payload: bytes, signed: bytes, signature: bytes) -> NitroDocument:
     if not isinstance(timestamp, int) or isinstance(timestamp, bool) or not 0 < timestamp < MAX_TIME_MS:
         raise EvidenceFormatError("the timestamp is missing or wrong")
     if not isinstance(pcrs, Mapping) or not all(
-        isinstance(i, int) and 0 <= i < 32 and isinstance(value, bytes) and len(value) == 48
-        for i, value in pcrs.items()
+        type(i) is int and 0 <= i < 32 and isinstance(value, bytes) and len(value) == 48 for i, value in pcrs.items()
     ):
         raise EvidenceFormatError("the PCRs are missing or wrong")
     if not {0, 1, 2} <= set(pcrs):
@@ -172,7 +176,7 @@ def _decode(data: bytes, most: int) -> object:
         raise EvidenceFormatError(f"the document is longer than {most} bytes")
     stream = BytesIO(data)
     try:
-        value: object = cbor2.load(stream)
+        value: object = cbor2.load(stream, allow_duplicate_keys=False)
     except (cbor2.CBORDecodeError, ValueError, TypeError, RecursionError, OverflowError, MemoryError) as error:
         raise EvidenceFormatError("not CBOR") from error
     if stream.tell() != len(data):

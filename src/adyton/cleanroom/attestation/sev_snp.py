@@ -42,7 +42,7 @@ REPORT_BYTES = 1184
 SIGNED_BYTES = 0x2A0
 _NUMBER_BYTES = 72
 _ECDSA_P384_SHA384 = 1
-_DEBUG_BIT, _MUST_BE_ONE_BIT = 19, 17
+_DEBUG_BIT, _MIGRATION_BIT, _MUST_BE_ONE_BIT = 19, 18, 17
 _CERTIFICATE_NAMES = {0: "SEV-VCEK", 1: "SEV-VLEK"}
 _OID = "1.3.6.1.4.1.3704.1"
 _CHIP_ID_OID = x509.ObjectIdentifier(f"{_OID}.4")
@@ -133,9 +133,13 @@ def verify(evidence: bytes, expected: Expected) -> Verdict:
     given = load_certificates(expected.certificates)
     findings = Findings(Platform.SEV_SNP)
     findings.add(CheckName.FORMAT, True, f"report version {report.version}")
-    wanted = _CERTIFICATE_NAMES.get(report.signing_key, "none")
-    leaf = next((certificate for certificate in given if common_name(certificate.subject) == wanted), None)
-    if leaf is None:
+    wanted = _CERTIFICATE_NAMES.get(report.signing_key)
+    named = [certificate for certificate in given if common_name(certificate.subject) == wanted]
+    # Several may be given, of several chips or versions: the one that signed it, wherever it stands.
+    leaf = next((certificate for certificate in named if _signature(report, certificate)[0]), next(iter(named), None))
+    if wanted is None:
+        findings.add(CheckName.SIGNATURE, False, "the report says that no key of AMD's signed it")
+    elif leaf is None:
         findings.add(CheckName.SIGNATURE, False, f"the report is signed by a {wanted}, whose certificate was not given")
     else:
         findings.add(CheckName.SIGNATURE, *_signature(report, leaf))
@@ -143,6 +147,9 @@ def verify(evidence: bytes, expected: Expected) -> Verdict:
         _tcb(findings, report, leaf, expected)
     debug = bool(report.policy >> _DEBUG_BIT & 1)
     findings.add(CheckName.DEBUG_OFF, not debug, f"policy {report.policy:#x}: debug is {'allowed' if debug else 'off'}")
+    if report.policy >> _MIGRATION_BIT & 1:
+        # Such an agent gets the guest's memory, and nothing here says which code it is.
+        findings.add(CheckName.DEBUG_OFF, False, "a migration agent may take the guest's memory")
     if expected.allowed_vmpls is None and report.vmpl != 0:
         findings.not_asked(CheckName.VMPL, f"privilege level {report.vmpl}; say which levels may ask for reports")
     else:

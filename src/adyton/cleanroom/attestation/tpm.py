@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -36,6 +35,7 @@ from adyton.cleanroom.attestation.expected import (
     same_bytes,
 )
 from adyton.cleanroom.attestation.roots import certificate_fingerprint
+from adyton.cleanroom.attestation.strict_json import parse_object
 from adyton.cleanroom.attestation.tpm_quote import (
     Attest,
     TpmSignature,
@@ -46,6 +46,8 @@ from adyton.cleanroom.attestation.tpm_quote import (
 )
 
 MAX_EVIDENCE_BYTES = 64 << 10
+DEV_PCR = 14
+"""The one register that a development enclave's code is measured into."""
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,9 @@ def parse(evidence: bytes) -> TpmEvidence:
     """The quote in `evidence`. Raises EvidenceFormatError."""
     if len(evidence) > MAX_EVIDENCE_BYTES:
         raise EvidenceFormatError(f"TPM evidence has at most {MAX_EVIDENCE_BYTES} bytes")
-    try:
-        outer = json.loads(evidence)
-    except (ValueError, RecursionError) as error:
-        raise EvidenceFormatError("not JSON") from error
-    quote = outer.get("tpm_quote") if isinstance(outer, dict) else None
-    if not isinstance(outer, dict) or not isinstance(quote, dict):
+    outer = parse_object(evidence, "the evidence")
+    quote = outer.get("tpm_quote")
+    if not isinstance(quote, dict):
         raise EvidenceFormatError("there is no tpm_quote")
     pcrs = quote.get("pcrs")
     if not isinstance(pcrs, list) or len(pcrs) > 24 or not all(isinstance(value, str) for value in pcrs):
@@ -117,9 +116,27 @@ def _verify(platform: Platform, evidence: bytes, expected: Expected) -> Verdict:
     if digest is None or not same_bytes(digest, quote.attest.pcr_digest):
         findings.add(CheckName.MEASUREMENT, False, "the PCR values are not those of the quote")
     check_measurement(findings, [("PCR digest", quote.attest.pcr_digest)], expected)
+    _selection(findings, platform, quote.attest, expected)
     check_report_data(findings, "extraData", quote.attest.extra_data, expected)
     check_development(findings, expected)
     return findings.verdict(measurement=quote.attest.pcr_digest)
+
+
+def _selection(findings: Findings, platform: Platform, attest: Attest, expected: Expected) -> None:
+    """`measurement`, of which registers: the digest is over values alone.
+
+    Some PCRs start anew without a restart, and free ones can be given the values of others by extending them with the
+    same events. So either the caller says which, or they are the first ones without a gap: then their number says it.
+    """
+    own = frozenset({DEV_PCR}) if platform is Platform.DEV_TPM else None
+    wanted = expected.pcrs if expected.pcrs is not None else own
+    said = ",".join(str(i) for i in attest.selected)
+    if wanted is not None:
+        if frozenset(attest.selected) != wanted:
+            asked = ",".join(str(i) for i in sorted(wanted))
+            findings.add(CheckName.MEASUREMENT, False, f"the quote is over PCRs {said}, not {asked}")
+    elif attest.selected != tuple(range(len(attest.selected))):
+        findings.not_asked(CheckName.MEASUREMENT, f"the quote is over PCRs {said}; say which ones it must be over")
 
 
 def _chain(findings: Findings, quote: TpmEvidence, expected: Expected) -> None:
