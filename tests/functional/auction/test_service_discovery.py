@@ -60,6 +60,33 @@ def test_each_process_names_its_services_and_their_health(running: Callable[...,
     asyncio.run(scenario())
 
 
+def test_bytes_that_are_no_message_are_the_callers_fault_and_no_class_of_ours_is_named(
+    running: Callable[..., Any],
+) -> None:
+    async def refused(address: str, method: str) -> tuple[grpc.StatusCode, str | None]:
+        async with grpc.aio.insecure_channel(address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await channel.unary_unary(method)(b"\xff\xff", timeout=20)
+        return caught.value.code(), caught.value.details()
+
+    async def scenario() -> None:
+        async with running() as stack:
+            for party, methods in (
+                (stack.seller, ("SellerFrontEnd/SelectAd", "Auction/ScoreAds")),
+                (stack.buyers["buyer1.example"], ("BuyerFrontEnd/GetBids", "Bidding/GenerateProtectedAppSignalsBids")),
+            ):
+                for method in (*(f"/{BIDDING_AUCTION}.{name}" for name in methods), "/grpc.health.v1.Health/Check"):
+                    expected = (grpc.StatusCode.INVALID_ARGUMENT, "Malformed request.")
+                    assert await refused(party.addresses.grpc, method) == expected
+                missing = f"/{BIDDING_AUCTION}.{methods[0].partition('/')[0]}/NoSuchMethod"
+                assert (await refused(party.addresses.grpc, missing))[0] is grpc.StatusCode.UNIMPLEMENTED
+            for name in ("GetValues", "GetValuesHttp", "ObliviousGetValues"):
+                address = stack.buyers["buyer1.example"].addresses.grpc
+                assert await refused(address, f"/kv_server.v2.KeyValueService/{name}") == expected
+
+    asyncio.run(scenario())
+
+
 def test_without_the_deno_engine_nothing_is_served_and_the_way_through_is_said() -> None:
     program = (
         "import sys; sys.modules['deno'] = None; sys.argv = ['adyton', 'auction', 'serve', '--all']\n"

@@ -54,7 +54,7 @@ from adyton.auction.services.key_value import KeyValueService
 from adyton.auction.services.kv_calls import KeyValueCalls
 from adyton.auction.services.ports import AuctionPort, BiddingPort, KeyValuePort
 from adyton.auction.services.seller_front_end import SellerFrontEndService
-from adyton.auction.services.servicers import Guard, KeyValueServicer, add_calls_to_server
+from adyton.auction.services.servicers import Guard, KeyValueServicer, RefuseMalformed, add_calls_to_server
 from adyton.auction.services.telemetry import DebugPolicy, Metrics
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
@@ -149,7 +149,7 @@ class PartyProcess:
         seller_front_end = self._seller_front_end(auction, key_value, keys)
         await self.refresh_code()
 
-        server = grpc.aio.server(options=CHANNEL_OPTIONS)
+        server = grpc.aio.server(interceptors=[RefuseMalformed()], options=CHANNEL_OPTIONS)
         guard, names = Guard(self.metrics), [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
         calls: list[Call[Any, Any]] = []
         if seller_front_end is not None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, cast
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from adyton.auction.request_metadata import forwarded_metadata
 from adyton.auction.services.calls import (
@@ -69,6 +69,44 @@ class Guard:
         self._metrics.calls.labels(method, code).inc()
         self._metrics.latency_s.labels(method).observe(duration_s)
         _log.info("call", extra={"method": method, "code": code, "duration_ms": round(duration_s * 1000, 3)})
+
+
+class RefuseMalformed(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """Answers bytes that are no message with INVALID_ARGUMENT, as a bad plaintext is answered (§7.2).
+
+    grpc itself answers UNKNOWN with the names of its classes.
+    """
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        name = handler_call_details.method
+        if name not in self._handlers:
+            handler = await continuation(handler_call_details)
+            if handler is None or handler.unary_unary is None:
+                return handler  # an unknown method, or a stream of health or reflection
+            self._handlers[name] = _parsing(handler)
+        return self._handlers[name]
+
+
+def _parsing(handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    """The same handler, which parses its request itself."""
+    answer: Callable[[Any, Context], Awaitable[object]] = cast(Any, handler).unary_unary
+    parse: Callable[[bytes], object] = cast(Any, handler).request_deserializer
+
+    async def run(data: bytes, context: Context) -> object:
+        try:
+            request = parse(data)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Malformed request.")
+        return await answer(request, context)
+
+    return grpc.unary_unary_rpc_method_handler(cast(Any, run), response_serializer=handler.response_serializer)
 
 
 class SellerFrontEndServicer(ba_grpc.SellerFrontEndServicer):
