@@ -9,6 +9,7 @@ import inspect
 import re
 import types
 from collections.abc import Iterator
+from enum import Enum
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Union, get_args, get_origin
@@ -93,6 +94,8 @@ def _type(annotation: Any) -> str:
     names = {str: "text", int: "integer", bool: "true or false", Fraction: "fraction", type(None): "null"}
     if annotation in names:
         return names[annotation]
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return " or ".join(f'`"{member.value}"`' for member in annotation)
     if annotation is config.ScriptSource:
         return "path, URL, or [ScriptSource](#scriptsource)"
     return f"[{annotation.__name__}](#{annotation.__name__.lower()})"
@@ -116,6 +119,8 @@ def _default(found: FieldInfo) -> str:
     assert value is not PydanticUndefined, "a member is required or has a default"
     if isinstance(value, BaseModel):
         return "its own defaults"
+    if isinstance(value, Enum):
+        return f'`"{value.value}"`'
     if isinstance(value, bool) or value is None:
         return f"`{str(value).lower() if value is not None else 'null'}`"
     if isinstance(value, str | Fraction):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from adyton.auction.errors import ConfigError
 from adyton.protocol.egress_noise import DEFAULT_RATE
+from adyton.protocol.egress_schema import Dialect
 
 
 class Section(BaseModel):
@@ -106,8 +107,9 @@ class BiddingConfig(Section):
     retrieval_address, lookup_address, inference_address: None means the service of this process. Calls of inference
     are not encrypted, as in the reference, so that outside of test mode its address must be on this machine.
     noise_rate: share of egress payloads that are replaced.   noise_temporary_unlimited_egress: of that channel's too,
-    as the proposal asks.   insecure_fixed_noise_seed: repeatable noise that protects nobody, for tests and
-    demonstrations.
+    as the proposal asks.   egress_dialect: `documented` for schemas with `type` and nullable features, as the documents
+    show them and the reference does not read them.   insecure_fixed_noise_seed: repeatable noise that protects nobody,
+    for tests and demonstrations.
     """
 
     generate_bid: Script
@@ -120,6 +122,7 @@ class BiddingConfig(Section):
     noise_temporary_unlimited_egress: bool = False
     insecure_fixed_noise_seed: int | None = None
     egress_protocol: int = Field(default=0, ge=0, le=31)
+    egress_dialect: Dialect = Dialect.SHIPPED
     pad_egress_to_limit: bool = False
     retrieval_address: str | None = None
     lookup_address: str | None = None

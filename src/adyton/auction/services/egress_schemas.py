@@ -9,18 +9,22 @@ import orjson
 from adyton.auction.config import ScriptSource
 from adyton.auction.errors import CodeFetchError
 from adyton.auction.services.code_store import BlobFetcher
-from adyton.protocol.egress_schema import EgressSchema, validate
+from adyton.protocol.egress_schema import Dialect, EgressSchema, validate
 from adyton.protocol.errors import EgressSchemaError
+from adyton.sandbox.values import HostHook
 
 _log = logging.getLogger(__name__)
 
 
 class EgressSchemaStore:
-    """The schemas of one channel."""
+    """The schemas of one channel, all in one dialect."""
 
-    def __init__(self, fetcher: BlobFetcher, source: ScriptSource | None) -> None:
+    def __init__(
+        self, fetcher: BlobFetcher, source: ScriptSource | None, *, dialect: Dialect = Dialect.SHIPPED
+    ) -> None:
         self._fetcher = fetcher
         self._source = source
+        self._dialect = dialect
         self._schemas: dict[str, EgressSchema] = {}
 
     async def refresh(self) -> None:
@@ -32,7 +36,8 @@ class EgressSchemaStore:
             return
         for version, blob in versions.items():
             try:
-                self._schemas[version] = EgressSchema.parse(await self._fetcher.fetch_blob(blob))
+                text = await self._fetcher.fetch_blob(blob)
+                self._schemas[version] = EgressSchema.parse(text, dialect=self._dialect)
             except (CodeFetchError, EgressSchemaError) as error:
                 _log.warning("egress schema %s is not loaded: %s", blob, error)
 
@@ -41,16 +46,18 @@ class EgressSchemaStore:
         return self._schemas.get("" if version == "default" else version)
 
 
-async def validate_hook(text: str) -> str:
-    """`validate(payload, schema)` for scripts (§11.6): JSON array of problems, empty if the payload fits.
+def validate_hook(dialect: Dialect) -> HostHook:
+    """`validate(payload, schema)` for scripts (§11.6): JSON array of problems, empty if the payload fits."""
 
-    text: JSON array of the two arguments, each JSON text or an object. An unusable schema is one problem.
-    """
-    arguments = orjson.loads(text)
-    if not isinstance(arguments, list) or len(arguments) != 2:
-        return orjson.dumps(["validate takes a payload and a schema"]).decode()
-    try:
-        schema = EgressSchema.parse(arguments[1])
-    except EgressSchemaError as error:
-        return orjson.dumps([f"schema: {error}"]).decode()
-    return orjson.dumps([str(problem) for problem in validate(arguments[0], schema)]).decode()
+    async def validated(text: str) -> str:
+        """text: JSON array of the two arguments, each JSON text or an object. An unusable schema is one problem."""
+        arguments = orjson.loads(text)
+        if not isinstance(arguments, list) or len(arguments) != 2:
+            return orjson.dumps(["validate takes a payload and a schema"]).decode()
+        try:
+            schema = EgressSchema.parse(arguments[1], dialect=dialect)
+        except EgressSchemaError as error:
+            return orjson.dumps([f"schema: {error}"]).decode()
+        return orjson.dumps([str(problem) for problem in validate(arguments[0], schema)]).decode()
+
+    return validated

@@ -59,6 +59,7 @@ from adyton.auction.services.telemetry import DebugPolicy, Metrics
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
 from adyton.kernel.errors import AdytonError
+from adyton.protocol.egress_schema import Dialect
 from adyton.protocol.messages import kv_server_v2_pb2 as kv
 from adyton.protocol.messages import kv_server_v2_pb2_grpc as kv_grpc
 from adyton.sandbox.pool import SandboxPool
@@ -247,7 +248,7 @@ class PartyProcess:
         assert retrieval is not None, "the configuration was checked"
         assert lookup is not None, "it falls back to retrieval"
         hooks: Mapping[str, HostHook] = inference.hooks if inference is not None else {}
-        schemas = self._egress_schemas(config.egress_schema)
+        schemas = self._egress_schemas(config.egress_schema, config.egress_dialect)
         seed = config.insecure_fixed_noise_seed
         noise: RandomSource = OsRandom() if seed is None else InsecureFixedRandom(seed, "egress noise")
         if seed is not None:
@@ -259,7 +260,9 @@ class PartyProcess:
             retrieval=retrieval,
             lookup=lookup,
             egress_schemas=schemas,
-            unlimited_egress_schemas=self._egress_schemas(config.temporary_unlimited_egress_schema),
+            unlimited_egress_schemas=self._egress_schemas(
+                config.temporary_unlimited_egress_schema, config.egress_dialect
+            ),
             egress_rules=EgressRules(
                 limited_bits=config.limited_egress_bits,
                 is_unlimited_enabled=config.enable_temporary_unlimited_egress,
@@ -269,7 +272,7 @@ class PartyProcess:
                 pads_to_limit=config.pad_egress_to_limit,
             ),
             noise=noise,
-            hooks={**hooks, "validate": validate_hook},
+            hooks={**hooks, "validate": validate_hook(config.egress_dialect)},
             udf_timeout_ms=config.udf_timeout_ms,
             retrieval_timeout_ms=config.retrieval_timeout_ms,
             debug=self._debug,
@@ -363,8 +366,8 @@ class PartyProcess:
         self._stack.push_async_callback(script.close)
         return script
 
-    def _egress_schemas(self, source: ScriptSource | None) -> EgressSchemaStore:
-        store = EgressSchemaStore(self._fetcher, source)
+    def _egress_schemas(self, source: ScriptSource | None, dialect: Dialect) -> EgressSchemaStore:
+        store = EgressSchemaStore(self._fetcher, source, dialect=dialect)
         self._schemas.append(store)
         return store
 
