@@ -30,6 +30,11 @@ class Channel(asyncio.Protocol):
     def closed(self) -> bool:
         return self._fault is not None
 
+    @property
+    def has_frames(self) -> bool:
+        """True if frames wait to be received."""
+        return bool(self._frames)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Other event loops' transports have the methods without being subclasses.
         self._transport = cast(asyncio.Transport, transport)

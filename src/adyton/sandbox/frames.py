@@ -3,6 +3,8 @@
     host -> worker   LOAD(header, code)   CALL(header, argument texts)   HOST_REPLY(kind, body)
     worker -> host   HELLO   LOADED   LOAD_FAILED(text)   RESULT(header, answers)   HOST_CALL(header, text)   READY
 
+A worker takes the next CALL at once after a RESULT, unless that says `rest`: it may then collect garbage, and READY
+tells the end of it.
 A header is `u32 length | JSON`. Every frame from a worker is hostile until checked: lengths are capped before anything
 is kept, and any surprise is a `MalformedFrameError`, after which the process is killed.
 """
@@ -124,10 +126,12 @@ def decode_host_call(payload: bytes) -> tuple[str, str]:
         raise MalformedFrameError("a host call that is not UTF-8") from None
 
 
-def decode_answers(payload: bytes, n_calls: int) -> list[Answer]:
-    """The answers of a RESULT to `n_calls` calls."""
+def decode_answers(payload: bytes, n_calls: int) -> tuple[list[Answer], bool]:
+    """The answers of a RESULT to `n_calls` calls, and whether a READY will follow."""
     header, body = _split(payload)
-    items = header.get("items")
+    items, rest = header.get("items"), header.get("rest", False)
+    if not isinstance(rest, bool):
+        raise MalformedFrameError("a result whose rest is not a boolean")
     if not isinstance(items, list) or len(items) != n_calls:
         raise MalformedFrameError("a result with the wrong number of answers")
     answers: list[Answer] = []
@@ -144,7 +148,7 @@ def decode_answers(payload: bytes, n_calls: int) -> list[Answer]:
         at += size
     if at != len(body):
         raise MalformedFrameError("bytes after the last answer")
-    return answers
+    return answers, rest
 
 
 def _console(text: object) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ class OwnerHealth:
 
 
 class Lane:
-    """The workers of one script. `live` counts idle, busy, tidying and starting ones.
+    """The workers of one script. `live` counts idle, busy, resting and starting ones.
 
     failure: why the last start of a worker failed; None while one is starting.
     """
@@ -30,7 +30,6 @@ class Lane:
         self.code = code
         self.idle: deque[WorkerProcess] = deque()
         self.live = 0
-        self.tidying = 0
         self.users = 0
         self.unloaded = False
         self.failure: AdytonError | None = None

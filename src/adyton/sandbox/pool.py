@@ -49,8 +49,8 @@ from adyton.sandbox.values import (
 _log = logging.getLogger(__name__)
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
 _NO_HOOKS: Mapping[str, HostHook] = MappingProxyType({})
-# A worker that has just answered is ready again in about a millisecond; starting another takes far longer.
-_TIDY_UP_WAIT_S = 0.02
+# A worker that is busy is most often free again in a few milliseconds; starting another takes far longer.
+_GROWTH_WAIT_S = 0.02
 
 
 class SandboxPool:
@@ -76,7 +76,7 @@ class SandboxPool:
         self._spares: deque[WorkerProcess] = deque()
         self._health: dict[str, OwnerHealth] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tidying: set[WorkerProcess] = set()
+        self._resting: set[WorkerProcess] = set()
         self._n_workers = 0
         self._closed = False
         self._refilling = False
@@ -228,8 +228,8 @@ class SandboxPool:
         self._closed = True
         for handle in list(self._lanes):
             await self.unload(handle)
-        while self._tidying:
-            self._retire(self._tidying.pop())
+        while self._resting:
+            self._retire(self._resting.pop())
         while self._tasks or self._spares:
             while self._spares:
                 self._retire(self._spares.popleft())
@@ -238,7 +238,7 @@ class SandboxPool:
     async def _acquire(self, lane: Lane, deadline: float) -> WorkerProcess:
         """A worker of the lane. A new one starts beside the wait, so that one that gets free in the meantime serves."""
         loop = asyncio.get_running_loop()
-        may_start_at = loop.time() + (_TIDY_UP_WAIT_S if lane.tidying else 0.0)
+        may_start_at = loop.time() + (_GROWTH_WAIT_S if lane.live else 0.0)
         has_started = False
         while True:
             while lane.idle:
@@ -265,28 +265,42 @@ class SandboxPool:
         if not worker.is_alive or self._closed:
             self._lost_worker(lane)
             self._retire(worker)
+        elif worker.rests:
+            self._resting.add(worker)
+            worker.when_ready(self.limits.load_ms / 1000, partial(self._rested, lane, worker))
         else:
-            lane.tidying += 1
-            self._tidying.add(worker)
-            worker.when_ready(self.limits.load_ms / 1000, partial(self._tidied, lane, worker))
+            self._freed(lane, worker)
 
-    def _tidied(self, lane: Lane, worker: WorkerProcess, is_ready: bool) -> None:
-        if worker not in self._tidying:  # `close` was quicker
+    def _rested(self, lane: Lane, worker: WorkerProcess, is_ready: bool) -> None:
+        if worker not in self._resting:  # `close` was quicker
             return
-        self._tidying.remove(worker)
-        lane.tidying -= 1
-        if not is_ready:
+        self._resting.remove(worker)
+        if is_ready:
+            self._freed(lane, worker)
+        else:
             self._count_failure(lane.handle.owner)
-        if is_ready and not lane.is_over and worker.requests < self.limits.requests_per_worker:
+            self._lost_worker(lane)
+            self._retire(worker)
+
+    def _freed(self, lane: Lane, worker: WorkerProcess) -> None:
+        """A worker that has answered waits for the next request, or ends when it has served its share."""
+        requests_left = self.limits.requests_per_worker - worker.requests
+        if requests_left > 0 and not lane.is_over:
             lane.idle.append(worker)
             lane.wake()
+            # The next one starts early, so that no request has to wait for it.
+            if requests_left <= self.limits.requests_per_worker // 10 and self._may_have_heir(worker):
+                worker.has_heir = True
+                self._grow(lane)
             return
         live = lane.live
         self._lost_worker(lane)
         self._retire(worker)
-        if is_ready and not lane.is_over and lane.live < live:
-            # It has served its share: the next one starts now, not when a request is waiting for it.
+        if not worker.has_heir and not lane.is_over and lane.live < live:
             self._grow(lane)
+
+    def _may_have_heir(self, worker: WorkerProcess) -> bool:
+        return not worker.has_heir and not self._closed and self._n_workers < self.limits.workers
 
     def _lost_worker(self, lane: Lane) -> None:
         lane.live -= 1
@@ -312,7 +326,7 @@ class SandboxPool:
             lane.live -= 1
             self._retire(worker)
         else:
-            lane.idle.append(worker)
+            lane.idle.appendleft(worker)  # those that have served before are warm, and so come first
         lane.wake()
 
     async def _loaded_worker(self, lane: Lane) -> WorkerProcess:

@@ -39,13 +39,19 @@ _FRAME_OVERHEAD_BYTES = 1024 * 1024
 
 
 class WorkerProcess:
-    """A worker that `start` made. Every error but UdfLoadError leaves it dead."""
+    """A worker that `start` made. Every error but UdfLoadError leaves it dead.
+
+    requests: calls so far.   rests: it may be collecting garbage after the last one, and `when_ready` tells the end.
+    has_heir: the worker that is to take its place has been started.
+    """
 
     def __init__(self, process: asyncio.subprocess.Process, channel: Channel, limits: SandboxLimits) -> None:
         self._process = process
         self._channel = channel
         self._limits = limits
         self.requests = 0
+        self.rests = False
+        self.has_heir = False
 
     @classmethod
     async def start(cls, command: WorkerCommand, limits: SandboxLimits) -> WorkerProcess:
@@ -136,11 +142,14 @@ class WorkerProcess:
         deadline = loop.time() + timeout_s
         timer = loop.call_at(deadline, self._channel.expire)
         try:
+            if self._channel.has_frames:
+                raise MalformedFrameError("a frame while it had nothing to do")  # noqa: TRY301
             self._channel.send(encode_frame(FrameType.CALL, *with_header(header, *bodies)))
             while True:
                 frame = await self._channel.receive()
                 if frame.type is FrameType.RESULT:
-                    return decode_answers(frame.payload, len(calls))
+                    answers, self.rests = decode_answers(frame.payload, len(calls))
+                    return answers
                 if frame.type is not FrameType.HOST_CALL:
                     raise MalformedFrameError("an unexpected frame")  # noqa: TRY301
                 async with asyncio.timeout_at(deadline):
@@ -161,7 +170,7 @@ class WorkerProcess:
             timer.cancel()
 
     def when_ready(self, timeout_s: float, then: Callable[[bool], None]) -> None:
-        """Call `then(True)` once the worker has tidied up after a call and can take another.
+        """Call `then(True)` once a worker that `rests` can take another call.
 
         `then(False)` if it is dead, breaks the protocol or needs longer than `timeout_s`; it is of no use then.
         """

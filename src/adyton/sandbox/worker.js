@@ -1,8 +1,10 @@
 // One script of one owner, in a process without permissions. Frames on stdin and stdout: u32 length | u8 type | payload.
 //
-// Each request runs in a context that no earlier request has seen; the next one is made while the process is idle.
+// Each request runs in a context that no earlier request has seen, with a queue of microtasks of its own, so that nothing
+// of a request runs once it is answered. The next context is made after the answer.
 // The context keeps requests apart; what keeps a script away from the machine is Deno's permissions, the resource
 // limits and the namespaces around this process.
+import v8 from "node:v8";
 import vm from "node:vm";
 import { setImmediate } from "node:timers";
 
@@ -14,6 +16,9 @@ const exit = Deno.exit.bind(Deno);
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 const turn = () => new Promise((resolve) => setImmediate(resolve));
+const heap = v8.getHeapStatistics;
+// The engine collects garbage when somewhat less than half of its heap is used, most often while it makes a context.
+const REST_AT_BYTES = 0.37 * heap().heap_size_limit, REQUESTS_BETWEEN_LOOKS = 8;
 
 // The script never gets an object of this realm. Should one leak, nothing reachable here can carry state onwards.
 delete globalThis.Deno;
@@ -84,11 +89,12 @@ function describe(error) {
 }
 
 let load = null, driverScript = null, udfScript = null;
-let next = null, generation = 0, serving = 0;
+let next = null, generation = 0, serving = 0, untilLook = REQUESTS_BETWEEN_LOOKS;
+const nothing = new vm.Script("0");
 
 function makeContext() {
   const mine = ++generation;
-  const context = vm.createContext(vm.constants.DONT_CONTEXTIFY);
+  const context = vm.createContext(vm.constants.DONT_CONTEXTIFY, { microtaskMode: "afterEvaluate" });
   const hostCall = (name, text) => {
     if (mine !== serving) return "eno request is being served";
     send(HOST_CALL, ...joined({ name }, [encoder.encode(text)]));
@@ -100,12 +106,20 @@ function makeContext() {
   };
   const driver = driverScript.runInContext(context)(hostCall, load.spec);
   udfScript.runInContext(context);
-  return { driver, mine };
+  return { context, driver, mine };
+}
+
+// Whether the next context may take long, because a garbage collection is near. The host is told to wait for READY.
+function mayRest() {
+  if (--untilLook > 0) return false;
+  const near = heap().used_heap_size > REST_AT_BYTES;
+  untilLook = near ? 1 : REQUESTS_BETWEEN_LOOKS;
+  return near;
 }
 
 async function serve(payload) {
   const [header, bodies] = split(payload);
-  const { driver, mine } = next ?? makeContext();
+  const { context, driver, mine } = next ?? makeContext();
   next = null;
   serving = mine;
   driver.begin(header.console);
@@ -120,19 +134,24 @@ async function serve(payload) {
     }
     let answer = driver.invoke(header.function, ...args);
     if (answer === "P") {
-      await turn();
-      // What is unsettled once all microtasks ran can only wait for WebAssembly; the host's deadline ends the rest.
-      while (!(answer = driver.settled())) await sleep(1);
+      // Evaluating anything in a context runs its microtasks to the end. What is unsettled then can only wait for
+      // WebAssembly, which needs a turn of the event loop; the host's deadline ends the rest.
+      nothing.runInContext(context);
+      while (!(answer = driver.settled())) {
+        await sleep(1);
+        nothing.runInContext(context);
+      }
     }
     const body = encoder.encode(String(answer).slice(1));
     items.push({ status: String(answer)[0], size: body.length, effects: driver.effects(), console: driver.console() });
     answers.push(body);
   }
   serving = 0;
-  send(RESULT, ...joined({ items }, answers));
-  // Left-over microtasks of this request run now, before the host may give this process another one.
-  await turn();
+  const rest = mayRest();
+  send(RESULT, ...joined({ items, rest }, answers));
   try { next = makeContext(); } catch { next = null; }
+  if (!rest) return;
+  await turn();  // what the engine puts off to its event loop
   send(READY);
 }
 

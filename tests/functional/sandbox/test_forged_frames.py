@@ -59,6 +59,24 @@ def test_a_fallen_worker_costs_its_own_request(name: str) -> None:
     asyncio.run(run())
 
 
+def test_a_frame_sent_between_requests_is_no_answer_to_the_next() -> None:
+    result = """send(19, header(b'{"items":[{"status":"R","size":1,"effects":"{}","console":"[]"}]}', b'1'))"""
+    forged = f"{result}; {result}; take(); time.sleep(60)"
+
+    async def run() -> None:
+        command = WorkerCommand((sys.executable, "-c", PROGRAM + forged), {}, Isolation.PROCESS)
+        worker = await WorkerProcess.start(command, LIMITS)
+        await worker.load(HANDLE, "")
+        await worker.call(HANDLE, "f", [[]], timeout_s=5, hooks={}, capture_console=False)
+        await asyncio.sleep(0.2)
+        with pytest.raises(UdfOutputError):
+            await worker.call(HANDLE, "f", [[]], timeout_s=5, hooks={}, capture_console=False)
+
+        assert not worker.is_alive
+
+    asyncio.run(run())
+
+
 def test_an_answer_that_is_not_json_is_an_output_error() -> None:
     forged = """send(19, header(b'{"items":[{"status":"R","size":3,"effects":"{}","console":"[]"}]}', b'{,}'))"""
 

@@ -187,6 +187,44 @@ def test_many_requests_share_workers_and_workers_are_replaced_after_their_share(
     in_a_pool(work, SandboxLimits(requests_per_worker=7))
 
 
+def test_the_next_worker_of_a_script_is_ready_before_the_last_one_has_served_its_share() -> None:
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", "const f = (x) => x", UdfKind.SCORE_AD)
+        lane = pool._lanes[handle]
+        first = lane.idle[0]
+        for i in range(19):
+            await pool.call(handle, "f", [b"%d" % i], deadline_ms=60_000)
+        while len(lane.idle) < 2:
+            await asyncio.sleep(0.01)
+        assert first in lane.idle  # the 20th request is still its own
+        await pool.call(handle, "f", [b"1"], deadline_ms=60_000)
+
+        assert list(lane.idle) != [first]
+        assert lane.live == len(lane.idle) == 1
+
+    in_a_pool(work, SandboxLimits(requests_per_worker=20))
+
+
+def test_nothing_of_a_request_runs_once_it_is_answered() -> None:
+    code = """
+        function f(spins) {
+            const again = () => Promise.resolve().then(again);
+            if (spins) again();
+            return 1;
+        }
+    """
+
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", code, UdfKind.SCORE_AD)
+        worker = pool._lanes[handle].idle[0]
+        for spins in (b"1", b"0", b"1", b"0"):
+            assert (await pool.call(handle, "f", [spins], deadline_ms=10_000)).value == 1
+
+        assert list(pool._lanes[handle].idle) == [worker]
+
+    in_a_pool(work)
+
+
 def test_a_cancelled_request_frees_its_place_and_unloading_ends_a_script() -> None:
     async def work(pool: SandboxPool) -> None:
         handle = await pool.load("b.example", "const f = (x) => { while (x); return 1; }", UdfKind.SCORE_AD)

@@ -69,7 +69,7 @@ def with_header_or_text(header: object, body: bytes) -> tuple[bytes, ...]:
 @given(payloads, st.integers(0, 3))
 def test_any_payload_is_answers_or_malformed(payload: bytes, n_calls: int) -> None:
     with contextlib.suppress(MalformedFrameError):
-        assert len(decode_answers(payload, n_calls)) == n_calls
+        assert len(decode_answers(payload, n_calls)[0]) == n_calls
     try:
         name, text = decode_host_call(payload)
         assert isinstance(name, str)
@@ -84,8 +84,12 @@ def answer(**changes: object) -> bytes:
 
 
 def test_a_good_answer_is_read() -> None:
-    (found,) = decode_answers(answer(effects='{"reportUrl":"https://x","beacons":{"a":"b"}}'), 1)
+    (found,), rests = decode_answers(answer(effects='{"reportUrl":"https://x","beacons":{"a":"b"}}'), 1)
 
+    assert not rests
+    assert decode_answers(b"".join(with_header({"items": [], "rest": True})), 0) == ([], True)
+    with pytest.raises(MalformedFrameError):
+        decode_answers(b"".join(with_header({"items": [], "rest": 1})), 0)
     assert (found.status, found.body) == ("R", b"null")
     assert found.effects.report_url == "https://x"
     assert dict(found.effects.beacons) == {"a": "b"}
