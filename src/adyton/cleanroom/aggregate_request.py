@@ -10,7 +10,7 @@ from fractions import Fraction
 from adyton.cleanroom.noise import NoiseKind
 from adyton.kernel.canonical import Json
 from adyton.kernel.errors import BadInputError
-from adyton.kernel.ledger import PrivacyLoss
+from adyton.kernel.ledger import PrivacyLoss, exact_number
 
 MAX_SQL_CHARACTERS = 4_096
 MAX_GROUPS_PER_USER = 1_000
@@ -82,14 +82,14 @@ class AggregateRequest:
                 sql=str(value["sql"]),
                 loss=PrivacyLoss.of(str(value["loss"]["epsilon"]), str(value["loss"]["delta"])),
                 bounds={
-                    str(column): (Fraction(str(low)), Fraction(str(high)))
+                    str(column): (exact_number(str(low), "a bound"), exact_number(str(high), "a bound"))
                     for column, (low, high) in value.get("bounds", {}).items()
                 },
                 max_groups_per_user=int(value.get("max_groups_per_user", 1)),
                 max_rows_per_group=int(value.get("max_rows_per_group", 1)),
                 noise=NoiseKind(value.get("noise", NoiseKind.LAPLACE.value)),
             )
-        except (KeyError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
+        except (KeyError, ValueError, TypeError, AttributeError, OverflowError) as error:
             raise BadInputError(
                 f"a query is malformed ({type(error).__name__})", where=f"queries, {value['name']}", hint=_SHAPE
             ) from error

@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from fractions import Fraction
 
 from adyton.cleanroom.errors import ContractError
 from adyton.cleanroom.party import PartyIdentity
@@ -365,7 +364,7 @@ def _rule(value: object) -> OwnerRule:
     return OwnerRule(
         owner=PartyName(_text(item["owner"], "owner")),
         population=_text(item["population"], "population"),
-        budget=PrivacyLoss(Fraction(_text(item["epsilon"], "epsilon")), Fraction(_text(item["delta"], "delta"))),
+        budget=PrivacyLoss.of(_text(item["epsilon"], "epsilon"), _text(item["delta"], "delta")),
         measurements=frozenset(_text(m, "measurements") for m in _list(item["measurements"], "measurements")),
         templates=frozenset(Template(_text(t, "templates")) for t in _list(item["templates"], "templates")),
         k=_whole(item["k"], "k"),

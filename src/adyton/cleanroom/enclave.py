@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 
 from adyton.cleanroom.appended import STATE_ID, dataset_of
 from adyton.cleanroom.broker import KeyGrant
+from adyton.cleanroom.errors import TemplateRefusedError
 from adyton.cleanroom.gate import GateLimits, require_all
 from adyton.cleanroom.hardening import Measure
 from adyton.cleanroom.job import JobSpec, Progress
@@ -79,6 +80,11 @@ class Enclave:
         contract, started_at_ms = self.signed.contract, self.clock.now_ms()
         self.signed.require_active(started_at_ms)
         job.check_against(contract)
+        if not self.noise.is_secure and not contract.binding_rule.allow_dev:
+            # Whoever knows the noise subtracts it.
+            raise TemplateRefusedError(
+                "fixed noise protects nobody, and not every owner allows development runs", where=contract.contract_id
+            )
         if job.continues:
             raise BadInputError("a batch is scored by its stream", where="continues")
         with self.ledger.job_lock(str(job.job_id)), ExitStack() as secrets:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from fractions import Fraction
 from typing import Any
 
 from adyton.cleanroom.aggregate_request import AggregateRequest
@@ -104,6 +103,8 @@ class JobSpec:
             raise BadInputError(f"a job has at most {MAX_QUERIES} queries, each with its own name", where="queries")
         if self.base in self.partners or not self.partners:
             raise BadInputError("a job joins a base dataset with at least one other dataset")
+        if self.statistics_loss is not None and self.statistics_loss.epsilon <= 0:
+            raise BadInputError("noised statistics need epsilon > 0", where="statistics_loss")
         if self.lateness_ms < 0:
             raise BadInputError("lateness_ms is at least 0", where="lateness_ms")
         if set(self.counters) - {self.base, *self.partners}:
@@ -214,11 +215,11 @@ class JobSpec:
                     for dataset, some in value.get("counters", {}).items()
                 },
                 features=tuple(str(name) for name in value.get("features", ())),
-                incremental=value.get("incremental", False) is True,
+                incremental=_yes_or_no(value.get("incremental", False)),
                 lateness_ms=int(value.get("lateness_ms", 0)),
                 continues=str(value.get("continues", "")),
             )
-        except (AttributeError, KeyError, ValueError, TypeError) as error:
+        except (AttributeError, KeyError, ValueError, TypeError, OverflowError) as error:
             raise BadInputError(f"a field is malformed ({type(error).__name__}: {error})", where="job") from error
 
 
@@ -262,10 +263,16 @@ def _synthesize(value: object) -> SynthesizeRequest | None:
     )
 
 
+def _yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError("incremental is true or false")
+    return value
+
+
 def _loss(value: object) -> PrivacyLoss | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
         # Taking it for "none" would make noised statistics exact.
         raise BadInputError('a loss is an object like {"epsilon": "1/2", "delta": "0"}', where="job")
-    return PrivacyLoss(Fraction(str(value["epsilon"])), Fraction(str(value["delta"])))
+    return PrivacyLoss.of(str(value["epsilon"]), str(value["delta"]))

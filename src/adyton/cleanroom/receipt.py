@@ -253,6 +253,9 @@ def _spending(entries: list[dict[str, Json]], job: JobSpec, contract: Contract) 
         if account not in budgets or not used.fits_in(budgets[account]):
             return "ledger", False, f"{account.owner} has no budget for that"
         most = max(most, used.epsilon)
+    if any(entry.get("noise_is_secure") is not True for entry in entries):
+        allowed = contract.binding_rule.allow_dev
+        return "ledger", allowed, "FIXED NOISE that protects nobody: its epsilon is no guarantee"
     return "ledger", True, f"epsilon {float(most):g} per user, {len(entries)} entries, within each owner's budget"
 
 

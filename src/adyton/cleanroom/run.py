@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from adyton.cleanroom.party import Party
 from adyton.cleanroom.receipt import Receipt
 from adyton.cleanroom.sealed_box import open_box
 from adyton.cleanroom.tpm_folder import started_tpm
+from adyton.kernel.chance import OsRandom
 from adyton.kernel.errors import (
     AdytonError,
     BadInputError,
@@ -91,8 +93,7 @@ def run_cleanroom(
     tpm: folder of a software TPM (`tpm_folder`) that makes the evidence and vouches for the counter.
     Raises the error that the enclave reported, with its own class; EnclaveUnavailableError if it was killed.
     """
-    if out_dir.exists():
-        raise BadInputError("the output folder exists", where=out_dir.name, hint="choose a new one")
+    check_out_dir(out_dir)
     start = {
         **start_line(contract, inputs, brokers, job, ledger=ledger, counter=counter, threads=threads),
         "insecure_fixed_noise": insecure_fixed_noise,
@@ -172,23 +173,55 @@ def remote_error(event: Mapping[str, Any]) -> AdytonError:
 
 
 def keep_result(event: Mapping[str, Any], out_dir: Path) -> RunResult:
-    """Write receipt and boxes beside the target and rename the folder, so that it is whole or absent."""
-    partial = out_dir.with_name(f".{out_dir.name}.partial")
+    """Write receipt and boxes beside the target and rename the folder, so that it is whole or absent.
+
+    Raises SealWriteError, EnclaveProtocolError for a result that is malformed.
+    """
     outputs = []
     try:
-        partial.mkdir(parents=True)
-        for one in event["outputs"]:
-            name = str(one["file"])
-            if Path(name).name != name:
-                raise EnclaveProtocolError("an output's name is a path")
-            (partial / name).write_bytes(base64.b64decode(one["box"], validate=True))
-            outputs.append(SealedFile(Output(one["output"]), str(one["recipient"]), out_dir / name))
-        receipt = Receipt.from_json(event["receipt"])
-        (partial / RECEIPT_FILE).write_text(json.dumps(receipt.as_json(), indent=1) + "\n")
-        partial.rename(out_dir)
+        partial = _new_folder_beside(out_dir)
+        try:
+            for one in event["outputs"]:
+                name = _plain_name(str(one["file"]))
+                (partial / name).write_bytes(base64.b64decode(one["box"], validate=True))
+                outputs.append(SealedFile(Output(one["output"]), str(one["recipient"]), out_dir / name))
+            receipt = Receipt.from_json(event["receipt"])
+            (partial / RECEIPT_FILE).write_text(json.dumps(receipt.as_json(), indent=1) + "\n")
+            partial.rename(out_dir)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     except OSError as error:
         raise SealWriteError(f"the outputs cannot be written ({error.strerror})", where=out_dir.name) from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise EnclaveProtocolError("the enclave's result is malformed") from error
     return RunResult(receipt, out_dir / RECEIPT_FILE, tuple(outputs))
+
+
+def check_out_dir(out_dir: Path) -> None:
+    """Look before the run spends anything: the folder is new and can be made.
+
+    Raises BadInputError if it exists, SealWriteError if nothing can be written beside it.
+    """
+    if out_dir.exists():
+        raise BadInputError("the output folder exists", where=out_dir.name, hint="choose a new one")
+    try:
+        _new_folder_beside(out_dir).rmdir()
+    except OSError as error:
+        raise SealWriteError(f"the outputs could not be written ({error.strerror})", where=out_dir.name) from error
+
+
+def _plain_name(name: str) -> str:
+    if Path(name).name != name:
+        raise EnclaveProtocolError("an output's name is a path")
+    return name
+
+
+def _new_folder_beside(out_dir: Path) -> Path:
+    """An empty folder of a name that no earlier run, killed or not, has used. Raises OSError."""
+    partial = out_dir.with_name(f".{out_dir.name}.{OsRandom().token(6).hex()}.partial")
+    partial.mkdir(parents=True)
+    return partial
 
 
 def _make_folder(path: Path) -> None:

@@ -16,8 +16,15 @@ from typing import Self
 from adyton.cleanroom.enclave_process import EnclaveProcess
 from adyton.cleanroom.errors import EnclaveProtocolError
 from adyton.cleanroom.job import JobSpec, Progress
-from adyton.cleanroom.run import RunResult, input_paths, keep_result, next_result, remote_error, start_line
-from adyton.kernel.errors import BadInputError
+from adyton.cleanroom.run import (
+    RunResult,
+    check_out_dir,
+    input_paths,
+    keep_result,
+    next_result,
+    remote_error,
+    start_line,
+)
 
 
 class CleanroomStream:
@@ -39,8 +46,7 @@ class CleanroomStream:
         progress: Progress | None = None,
         threads: int = 2,
     ) -> None:
-        if out_dir.exists():
-            raise BadInputError("the output folder exists", where=out_dir.name, hint="choose a new one")
+        check_out_dir(out_dir)
         streamed = replace(job, incremental=True)
         start = start_line(contract, inputs, brokers, streamed, ledger=ledger, counter=counter, threads=threads)
         self._out_dir, self._batches = out_dir, 0

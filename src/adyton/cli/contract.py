@@ -22,7 +22,7 @@ from adyton.cleanroom.table_columns import table_schema
 from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
 from adyton.kernel.clock import SystemClock, iso_utc
 from adyton.kernel.errors import BadInputError
-from adyton.kernel.ledger import PrivacyLoss
+from adyton.kernel.ledger import PrivacyLoss, exact_number
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _DAY_MS = 86_400_000
@@ -265,12 +265,9 @@ def verify_command(file: Path, as_json: bool) -> None:
 
 
 def _exact(text: str, option: str) -> Fraction:
-    try:
-        number = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        number = Fraction(-1)
+    number = exact_number(text, option)
     if number < 0:
-        raise BadInputError("not a number such as 3, 1/2 or 1e-6", where=option)
+        raise BadInputError("must not be negative", where=option)
     return number
 
 

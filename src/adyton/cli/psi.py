@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -169,10 +168,7 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _loss(epsilon: str, delta: str) -> PrivacyLoss:
-    try:
-        return PrivacyLoss(Fraction(epsilon), Fraction(delta))
-    except (ValueError, ZeroDivisionError) as error:
-        raise BadInputError("epsilon and delta are numbers such as 1/2 and 1e-6") from error
+    return PrivacyLoss.of(epsilon, delta)
 
 
 def _write_new(path: Path, text: str, mode: int = 0o644) -> None:

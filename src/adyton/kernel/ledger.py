@@ -18,6 +18,9 @@ from types import MappingProxyType
 
 from adyton.kernel.errors import BadInputError, RefusedError
 
+_MOST_CHARACTERS = 200
+_LEAST = Fraction(1, 10**100)
+
 
 class OverBudgetError(RefusedError):
     """A reservation would pass the owner's budget."""
@@ -46,8 +49,8 @@ class PrivacyLoss:
 
     @classmethod
     def of(cls, epsilon: str | int | Fraction, delta: str | int | Fraction = 0) -> PrivacyLoss:
-        """From exact text: `PrivacyLoss.of("0.5", "1e-6")`."""
-        return cls(Fraction(epsilon), Fraction(delta))
+        """From exact text: `PrivacyLoss.of("0.5", "1e-6")`. Raises BadInputError."""
+        return cls(exact_number(epsilon, "epsilon"), exact_number(delta, "delta"))
 
     def __add__(self, other: PrivacyLoss) -> PrivacyLoss:
         return PrivacyLoss(self.epsilon + other.epsilon, self.delta + other.delta)
@@ -57,6 +60,25 @@ class PrivacyLoss:
 
     def as_json(self) -> dict[str, str]:
         return {"epsilon": str(self.epsilon), "delta": str(self.delta)}
+
+
+def exact_number(value: str | int | Fraction, what: str) -> Fraction:
+    """`value` as it is written: a whole number, a decimal such as 0.5 or 1e-6, or a fraction such as 1/2.
+
+    Raises BadInputError for anything else, also for a number of more than 200 characters or beyond 1e100 and 1e-100:
+    a few characters can name one that takes hours to write out, and nobody's budget lies there.
+    """
+    text = str(value)
+    exponent = text.lower().partition("e")[2]
+    if len(text) > _MOST_CHARACTERS or len(exponent) > len("-100"):
+        raise BadInputError(f"{what} is written with too many digits")
+    try:
+        number = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        raise BadInputError(f"{what} is not a number such as 3, 1/2 or 1e-6") from None
+    if number and not _LEAST <= abs(number) <= 1 / _LEAST:
+        raise BadInputError(f"{what} lies beyond 1e100 or 1e-100")
+    return number
 
 
 ZERO_LOSS = PrivacyLoss(Fraction(0), Fraction(0))

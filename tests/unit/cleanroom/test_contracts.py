@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.contract import Contract, DatasetTerms, Output, OutputTerms, OwnerRule, Template
 from adyton.cleanroom.contract_states import TRANSITIONS, ContractEvent, ContractState, next_state
 from adyton.cleanroom.errors import ContractError, ContractSignatureError, ContractStateError
+from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.signed_contract import SignedContract, load_contract, save_contract, unsigned
 from adyton.cleanroom.table_columns import TableColumn
+from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.schema import Column, Kind, Role
@@ -183,3 +187,53 @@ def test_every_state_has_a_way_out_except_the_last_two() -> None:
     assert ends == {ContractState.EXPIRED, ContractState.REVOKED}
     with pytest.raises(ContractStateError):
         next_state(ContractState.EXPIRED, ContractEvent.START)
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "-1",
+        "nan",
+        "inf",
+        "-inf",
+        "1e400",
+        "1e-400",
+        "1e999999999",
+        "1e-999999999",
+        "1/0",
+        "",
+        "0x10",
+        "1" * 300,
+        "1e1e1",
+        -1,
+        *(float("nan"), float("inf"), True, None),
+        *([], {}),
+    ],
+)
+def test_an_epsilon_that_is_no_number_of_a_budget_is_refused_at_once(number: object) -> None:
+    """A few characters could ask for a number of a billion digits, or be taken for another one."""
+    job = {"job_id": "j", "base": "a", "partners": ["b"], "templates": ["join_statistics"]}
+    query = {"name": "q", "sql": "SELECT 1", "loss": {"epsilon": number, "delta": "1e-6"}}
+    signed: Any = contract().as_json()
+    [rule, *rules] = signed["rules"]
+
+    for made in (
+        lambda: JobSpec.from_json({**job, "statistics_loss": {"epsilon": number, "delta": 0}}),
+        lambda: JobSpec.from_json({**job, "statistics_loss": {"epsilon": 1, "delta": number}}),
+        lambda: AggregateRequest.from_json(query),
+        lambda: AggregateRequest.from_json({**query, "loss": {"epsilon": 1, "delta": number}}),
+        lambda: AggregateRequest.from_json(
+            {**query, "loss": {"epsilon": 1, "delta": "1e-6"}, "bounds": {"x": [0, number]}}
+        ),
+        lambda: Contract.from_json({**signed, "rules": [{**rule, "epsilon": number}, *rules]}),
+    ):
+        with pytest.raises(BadInputError):
+            made()
+
+
+@pytest.mark.parametrize(
+    "field", [{"memory_mb": float("inf")}, {"incremental": "yes"}, {"statistics_loss": {"epsilon": 0, "delta": 0}}]
+)
+def test_a_field_that_could_be_taken_for_another_is_refused(field: dict[str, object]) -> None:
+    with pytest.raises(BadInputError):
+        JobSpec.from_json({"job_id": "j", "base": "a", "partners": ["b"], "templates": ["join_statistics"], **field})

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from adyton.cleanroom.attestation.checks import Platform
 from adyton.cleanroom.broker import KeyGrant
 from adyton.cleanroom.contract import Contract, DatasetTerms, Output, OutputTerms, OwnerRule, Template
+from adyton.cleanroom.enclave import Enclave
 from adyton.cleanroom.gate import GateCheck, required_checks
 from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.key_exchange import DevelopmentEvidence, EnclaveKeys
-from adyton.cleanroom.ledger_store import CounterValue
+from adyton.cleanroom.ledger_store import CounterValue, FileCounter, LedgerStore
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.receipt import Receipt, verify_receipt
 from adyton.cleanroom.receipt_page import receipt_page
 from adyton.cleanroom.receipt_writer import RunFacts, SealedOutput, write_receipt
+from adyton.cleanroom.signed_contract import unsigned
 from adyton.cleanroom.table_columns import TableColumn
-from adyton.kernel.chance import OsRandom
+from adyton.kernel.chance import InsecureFixedRandom, OsRandom
+from adyton.kernel.clock import ManualClock
+from adyton.kernel.errors import AdytonError
 from adyton.kernel.ids import DatasetId, JobId
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.schema import Column, Kind, Role
@@ -148,3 +153,37 @@ def test_the_page_says_what_holds_and_escapes_what_it_shows() -> None:
     page = receipt_page(odd, verify_receipt(odd, CONTRACT), CONTRACT)
     assert "does NOT hold" in page
     assert "<script" not in page
+
+
+def test_fixed_noise_is_no_guarantee_and_the_receipt_says_so() -> None:
+    fixed = [{**entry, "noise_is_secure": False} for entry in SPENT]
+    unsaid = [{name: value for name, value in entry.items() if name != "noise_is_secure"} for entry in SPENT]
+
+    for spent in (fixed, unsaid):
+        receipt = signed(replace(honest(), spent=spent))
+        [ledger] = [c for c in verify_receipt(receipt, CONTRACT).checks if c.name == "ledger"]
+        assert ledger.found.startswith("FIXED NOISE")
+
+
+def test_an_operator_cannot_ask_for_noise_that_it_knows(tmp_path: Path) -> None:
+    for allow_dev in (False, True):
+        contract = replace(CONTRACT, rules=tuple(replace(rule, allow_dev=allow_dev) for rule in CONTRACT.rules))
+        agreed = unsigned(contract)
+        for party in PARTIES.values():
+            agreed = agreed.sign(party)
+        store = LedgerStore(tmp_path / f"{allow_dev}.sqlite", FileCounter(tmp_path / f"{allow_dev}.json"))
+        enclave = Enclave(
+            signed=agreed,
+            inputs={},
+            brokers={},
+            ledger=store,
+            maker=DevelopmentEvidence(CODE),
+            hardening=(),
+            clock=ManualClock(NOW_MS),
+            random=OsRandom(),
+            noise=InsecureFixedRandom(1, "test"),
+        )
+        # Where development runs are allowed it gets as far as its tables, which are not there.
+        with pytest.raises(AdytonError) as caught:
+            enclave.run(JOB, lambda _fraction, _what: None)
+        assert ("fixed noise" in str(caught.value)) is not allow_dev
