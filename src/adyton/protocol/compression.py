@@ -18,15 +18,14 @@ def gzip_compress(data: bytes, *, level: int = 6) -> bytes:
 
 
 def gzip_decompress(data: bytes, *, max_bytes: int = MAX_UNCOMPRESSED_BYTES) -> bytes:
-    """What was compressed, at most `max_bytes`. Bytes after the first gzip member are refused.
+    """What was compressed, at most `max_bytes` >= 0. Bytes after the first gzip member are refused.
 
     Raises MalformedMessageError.
     """
     inflater = zlib.decompressobj(wbits=_GZIP_WINDOW)
     try:
-        plain = inflater.decompress(data, max_bytes)
-        if inflater.unconsumed_tail and not inflater.eof:
-            plain += inflater.decompress(inflater.unconsumed_tail, 1)
+        # One byte more than allowed: zlib takes 0 for no limit at all.
+        plain = inflater.decompress(data, max_bytes + 1)
     except zlib.error as error:
         raise MalformedMessageError("the body is not gzip") from error
     if len(plain) > max_bytes:

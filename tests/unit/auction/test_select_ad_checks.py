@@ -144,6 +144,20 @@ def test_a_compressed_buyer_input_cannot_fill_the_memory() -> None:
     )
 
 
+def test_compressed_buyer_inputs_cannot_fill_the_memory_together() -> None:
+    mebibyte = 1024 * 1024
+    large = buyer_data(b"\0" * (6 * mebibyte))
+    unread = tuple(f"Unable to decompress buyer input for buyer: {buyer}" for buyer in "cde")
+
+    client = read_client_input(client_message(a=large, b=large, c=large, d=large, e=large).SerializeToString())
+    assert client.errors == unread
+    assert set(client.buyer_inputs) == {"a", "b"}
+    # A message that holds nothing of what was sent counts all the same.
+    twice = gzip_compress(b"\x12\x05\x0a\x03abc" * (9 * mebibyte // 7))
+    client = read_client_input(client_message(a=twice, b=twice).SerializeToString())
+    assert client.errors == ("Unable to decompress buyer input for buyer: b",)
+
+
 def test_exactly_one_auction_configuration_is_taken() -> None:
     plain = ba.SelectAdRequest(auction_config=good_config())
     packed = ba.SelectAdRequest(

@@ -88,6 +88,9 @@ def test_gzip_is_the_same_on_every_run_and_bounded() -> None:
     assert len(gzip_decompress(bomb, max_bytes=1_000_000)) == 1_000_000
     with pytest.raises(MalformedMessageError, match="larger than 999999"):
         gzip_decompress(bomb, max_bytes=999_999)
+    assert gzip_decompress(gzip_compress(b""), max_bytes=0) == b""
+    with pytest.raises(MalformedMessageError, match="larger than 0"):
+        gzip_decompress(gzip_compress(b"a"), max_bytes=0)
 
 
 @pytest.mark.parametrize("body", [b"", b"abc", gzip_compress(b"abc")[:-1], gzip_compress(b"abc") + b"x"])

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 
 from adyton.auction.currency import is_currency_code
 from adyton.auction.errors import RequestError
-from adyton.protocol.compression import gzip_decompress
+from adyton.protocol.compression import MAX_UNCOMPRESSED_BYTES, gzip_decompress
 from adyton.protocol.errors import MalformedMessageError
 from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 
@@ -102,6 +102,7 @@ def read_client_input(plaintext_payload: bytes) -> ClientInput:
 
     A buyer input that is readable but holds nothing spoils the request only if no other buyer's holds something: one
     buyer's gap must not cost the others their auction. An unreadable one is the client's defect and always told.
+    All inputs together may have MAX_UNCOMPRESSED_BYTES: each alone would let a small request fill the memory.
     """
     try:
         message = ba.ProtectedAuctionInput.FromString(plaintext_payload)
@@ -116,11 +117,19 @@ def read_client_input(plaintext_payload: bytes) -> ClientInput:
         errors.append("Request is missing buyer inputs")
     usable: dict[str, ba.BuyerInput] = {}
     empty: list[str] = []
+    left_bytes = MAX_UNCOMPRESSED_BYTES
     for buyer, compressed in sorted(message.buyer_input.items()):
-        decoded = _read_buyer_input(buyer, compressed)
-        if isinstance(decoded, str):
-            errors.append(decoded)
-        elif not buyer:
+        try:
+            plain = gzip_decompress(compressed, max_bytes=left_bytes)
+            left_bytes -= len(plain)
+            decoded = ba.BuyerInput.FromString(plain)
+        except MalformedMessageError:
+            errors.append(f"Unable to decompress buyer input for buyer: {buyer}")
+            continue
+        except DecodeError:
+            errors.append(f"Unable to decode BuyerInput binary proto for buyer: {buyer}")
+            continue
+        if not buyer:
             empty.append("Malformed buyer input.")
         elif not decoded.interest_groups and not decoded.protected_app_signals.app_install_signals:
             empty.append(f"Request is missing interest groups and protected signals for buyer: {buyer}")
@@ -129,14 +138,3 @@ def read_client_input(plaintext_payload: bytes) -> ClientInput:
     if not usable:
         errors += empty
     return ClientInput(message, usable, tuple(errors))
-
-
-def _read_buyer_input(buyer: str, compressed: bytes) -> ba.BuyerInput | str:
-    try:
-        plain = gzip_decompress(compressed)
-    except MalformedMessageError:
-        return f"Unable to decompress buyer input for buyer: {buyer}"
-    try:
-        return ba.BuyerInput.FromString(plain)
-    except DecodeError:
-        return f"Unable to decode BuyerInput binary proto for buyer: {buyer}"
