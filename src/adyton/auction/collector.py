@@ -41,6 +41,8 @@ MAX_PARAMETERS = 32
 MAX_VALUE_CHARACTERS = 8192
 FLUSH_EVERY_S = 60.0
 MAX_PENDING = 10_000
+MAX_KINDS = 64
+"""Kinds in one flush: each is a file, and anybody may send reports."""
 
 
 @dataclass(frozen=True)
@@ -76,24 +78,40 @@ class ReportStore:
         self._folder = folder
         self._clock = clock
         self._pending: list[Report] = []
+        self._kinds: set[str] = set()
         self._n_files = 0
 
     def add(self, report: Report) -> bool:
         """Keep a report until the next flush; False if too many are pending, and then it is lost."""
         if len(self._pending) >= MAX_PENDING:
             return False
+        if report.kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
+            return False
+        self._kinds.add(report.kind)
         self._pending.append(report)
         return True
 
     def flush(self) -> int:
-        """Write what is pending, one file for each kind; gives back the number of reports written."""
+        """Write what is pending, one file for each kind; gives back the number of reports written.
+
+        What cannot be written stays pending, with a warning.
+        """
         pending, self._pending = self._pending, []
+        self._kinds.clear()
         by_kind: dict[str, list[Report]] = {}
         for report in pending:
             by_kind.setdefault(report.kind, []).append(report)
+        n_written = 0
         for kind, reports in by_kind.items():
-            self._write(kind, reports)
-        return len(pending)
+            try:
+                self._write(kind, reports)
+            except OSError as error:
+                _log.warning("reports stay pending: %s", error.strerror or type(error).__name__)
+                self._pending[:0] = reports
+                self._kinds.add(kind)
+            else:
+                n_written += len(reports)
+        return n_written
 
     def _write(self, kind: str, reports: list[Report]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -104,8 +122,12 @@ class ReportStore:
         stem = f"{kind}-{self._clock.now_ms()}-{self._n_files}"
         self._n_files += 1
         unfinished = self._folder / f".{stem}.partial"
-        pq.write_table(pa.table(columns), unfinished)
-        unfinished.replace(self._folder / f"{stem}.parquet")
+        try:
+            pq.write_table(pa.table(columns), unfinished)
+            unfinished.replace(self._folder / f"{stem}.parquet")
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
 
 
 def build_collector(store: ReportStore, clock: Clock) -> Starlette:

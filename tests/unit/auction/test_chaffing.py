@@ -159,6 +159,13 @@ def test_buyer_cache_keeps_the_first_set_until_it_expires_or_is_crowded_out() ->
     assert cache.recall_or_remember("1", first, now_s=12) == first
 
 
+def test_the_buyer_cache_holds_no_id_that_a_client_could_make_long() -> None:
+    cache = BuyerCache()
+    cache.recall_or_remember("x" * 1_000_000, frozenset({"a"}), now_s=0)
+
+    assert all(len(key) == 32 for key in cache._entries)
+
+
 def test_a_replay_reaches_the_remembered_buyers_whatever_the_ad_server_names() -> None:
     planned = plan_replay(
         remembered={"a", "b"}, with_input={"b"}, sizes=UniformChaffSizes(), generator=chaff_generator("1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 
 DEFAULT_CAPACITY = 100_000
@@ -14,18 +15,20 @@ class BuyerCache:
     def __init__(self, *, capacity: int = DEFAULT_CAPACITY, lifetime_s: float = DEFAULT_LIFETIME_S) -> None:
         self._capacity = capacity
         self._lifetime_s = lifetime_s
-        self._entries: OrderedDict[str, tuple[float, frozenset[str]]] = OrderedDict()
+        self._entries: OrderedDict[bytes, tuple[float, frozenset[str]]] = OrderedDict()
 
     def recall_or_remember(self, generation_id: str, buyers: frozenset[str], *, now_s: float) -> frozenset[str]:
         """The buyers of the first call with this id that still lives; `buyers` itself if this is the first.
 
         now_s: monotonic seconds. The oldest ids leave first when the cache is full.
         """
-        known = self._entries.get(generation_id)
+        # Ids come from clients and may be megabytes long.
+        key = hashlib.sha256(generation_id.encode()).digest()
+        known = self._entries.get(key)
         if known is not None and now_s - known[0] < self._lifetime_s:
             return known[1]
-        self._entries[generation_id] = (now_s, buyers)
-        self._entries.move_to_end(generation_id)
+        self._entries[key] = (now_s, buyers)
+        self._entries.move_to_end(key)
         while len(self._entries) > self._capacity:
             self._entries.popitem(last=False)
         return buyers
