@@ -11,23 +11,23 @@ Features are chosen on the last fifth of the training rows; test rows only judge
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
 
 from adyton.kernel.chance import stream
+from adyton.learning.egress.code_search import search_codes
 from adyton.learning.egress.errors import EgressInputError
 from adyton.learning.egress.features import EgressData, Ints, UserFeature
 from adyton.learning.egress.machine import FactorizationTrainer, Trainer
-from adyton.learning.egress.user_code import UserCode, learn_code
+from adyton.learning.egress.user_code import UserCode
 from adyton.learning.metrics import auc, logloss
 
 PAYLOAD_NOISE_SHARE = 0.01
 _VALIDATION_SHARE = 0.2
 _SLATE, _AUCTION_ROUNDS = 8, 10
-_CODE_DECAYS = (1, 5, 25, 100, 400)
 
 
 class Method(Enum):
@@ -38,7 +38,7 @@ class Method(Enum):
     FORWARD = "forward"
     """Greedy by gain per bit over what is already chosen: sees redundancy, costs more trainings."""
     CODE = "code"
-    """A learned code of exactly that many bits."""
+    """A learned code of at most that many bits; fewer where more do not help."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +65,15 @@ class FeatureUtility:
 
 @dataclass(frozen=True)
 class Selection:
-    """The payload of one size.   features: (name, bits), in payload order.   code: set when it is a learned code."""
+    """The payload of one size.   features: (name, bits), in payload order.
+
+    code, coded: of a learned code, itself and what it makes of each row of the experiment.
+    """
 
     limit_bits: int
     features: tuple[tuple[str, int], ...]
     code: UserCode | None = None
+    coded: tuple[UserFeature, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def bits(self) -> int:
@@ -224,7 +228,7 @@ def curve(
     tell(f"choosing payloads ({method.value})")
     if method is Method.CODE:
         coder = model if isinstance(model, FactorizationTrainer) else FactorizationTrainer(seed=seed)
-        selections = _code_selections(reported, sizes, model, coder)
+        selections = _code_selections(data, reported, sizes, model, coder, noise_share, seed)
     elif method is Method.FORWARD:
         selections = forward_selections(_validation(reported), sizes, model)
     else:
@@ -291,31 +295,27 @@ def schema_for(selection: Selection, *, version: int = 1) -> dict[str, object]:
 
 
 def _code_selections(
-    data: EgressData, sizes: Sequence[int], model: Trainer, coder: FactorizationTrainer
+    data: EgressData,
+    reported: EgressData,
+    sizes: Sequence[int],
+    model: Trainer,
+    coder: FactorizationTrainer,
+    noise_share: float,
+    seed: int,
 ) -> tuple[Selection, ...]:
-    strongest = _best_coder(_validation(data), max(sizes), model, coder)
-    codes = [(size, learn_code(data, size, strongest)) for size in sizes]
+    def loss(of: EgressData, sent: tuple[UserFeature, ...]) -> float:
+        noised = replace(of, user_features=sent).noised(noise_share, stream(seed, "payload noise"))
+        return _logloss(noised, noised.user_features, model)
+
+    found = search_codes(data, reported, _validation(reported), sizes, coder, loss, seed=seed)
     return tuple(
-        Selection(size, tuple((f"code{i}", (e.size + 1).bit_length() - 1) for i, (_, e) in enumerate(code.edges)), code)
-        for size, code in codes
+        Selection(size, tuple((f.name, f.bits) for f in coded), code, coded)
+        for size, (code, coded) in zip(sizes, found, strict=True)
     )
 
 
-def _best_coder(data: EgressData, bits: int, model: Trainer, coder: FactorizationTrainer) -> FactorizationTrainer:
-    """`coder` with the weight decay whose code serves `model` best on the test rows of `data`.
-
-    A code is learned from the labels of the rows that the model then trains on. With too little decay it remembers
-    those labels, and the model trusts it more than it deserves.
-    """
-    candidates = [replace(coder, l2=coder.l2 * factor) for factor in _CODE_DECAYS]
-    losses = [_logloss(data, learn_code(data, bits, c).encode(data.user_features), model) for c in candidates]
-    return candidates[int(np.argmin(losses))]
-
-
 def _payload(data: EgressData, selection: Selection) -> tuple[UserFeature, ...]:
-    if selection.code is not None:
-        return selection.code.encode(data.user_features)
-    return data.chosen(name for name, _ in selection.features)
+    return selection.coded or data.chosen(name for name, _ in selection.features)
 
 
 def _point(selection: Selection, at_size: Scores, empty: Scores, baseline: Scores) -> CurvePoint:
