@@ -47,7 +47,8 @@ from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as ba_grpc
 from adyton.protocol.ohttp import Label, decapsulate_request, encapsulate_request
 from adyton.protocol.tee import open_request, seal_request
-from adyton.sandbox.isolation import driver_source, engine_flags, find_deno
+from adyton.sandbox.deno import engine_flags, find_deno
+from adyton.sandbox.engines import driver_source
 from adyton.sandbox.values import SandboxLimits
 
 D, N_ADS, K, FIELDS = 32, 2_000, 100, 8
@@ -386,10 +387,10 @@ def milliseconds(values: list[float]) -> dict[str, float]:
     return {f"p{q}": round(1000 * float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
 
 
-async def measure(seconds: float, width: int, folder: Path) -> dict[str, object]:
+async def measure(seconds: float, width: int, engine: str, folder: Path) -> dict[str, object]:
     load_average = [round(load, 2) for load in os.getloadavg()]
     write_files(folder)
-    sandbox = {"spares": 0, "workers_per_udf": 2}
+    sandbox = {"spares": 0, "workers_per_udf": 2, "engine": engine}
     base = {"test_mode": True, "http_listen": "127.0.0.1:0", "sandbox": sandbox}
     parties: list[Party] = []
     try:
@@ -478,10 +479,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20, help="length of each of the two phases")
     parser.add_argument("--width", type=int, default=4, help="auctions under way at full load")
+    parser.add_argument("--engine", choices=["v8", "quickjs"], default="v8", help="what the services run scripts on")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="adyton-bench-") as folder:
-        result = asyncio.run(measure(options.seconds, options.width, Path(folder)))
+        result = asyncio.run(measure(options.seconds, options.width, options.engine, Path(folder)))
     text = json.dumps(result, indent=1)
     if options.json is not None:
         options.json.write_text(text)

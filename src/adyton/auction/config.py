@@ -17,6 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from adyton.auction.errors import ConfigError
 from adyton.protocol.egress_noise import DEFAULT_RATE
 from adyton.protocol.egress_schema import Dialect
+from adyton.sandbox.engines import Engine
 
 
 class Section(BaseModel):
@@ -185,8 +186,12 @@ class KeysConfig(Section):
 
 
 class SandboxConfig(Section):
-    """Processes for scripts."""
+    """Processes for scripts.
 
+    engine: `v8` (Deno), or `quickjs` (extra of the same name) for machines where no V8 binary may run.
+    """
+
+    engine: Engine = Engine.V8
     spares: int = Field(default=1, ge=0)
     workers: int = Field(default=24, gt=0)
     workers_per_udf: int = Field(default=2, gt=0)

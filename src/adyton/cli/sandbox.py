@@ -8,6 +8,7 @@ import sys
 import click
 import orjson
 
+from adyton.sandbox.engines import Engine
 from adyton.sandbox.isolation import Isolation
 from adyton.sandbox.report import sandbox_report
 
@@ -24,9 +25,15 @@ def sandbox() -> None:
     type=click.Choice([wall.value for wall in Isolation]),
     help="Test this wall instead of the strongest one that works here.",
 )
-def report(as_json: bool, isolation: str | None) -> None:
+@click.option(
+    "--engine",
+    type=click.Choice([engine.value for engine in Engine]),
+    default=Engine.V8.value,
+    help="The engine that runs the scripts.",
+)
+def report(as_json: bool, isolation: str | None, engine: str) -> None:
     """Run escape attempts and print BLOCKED or ALLOWED for each; exit code 11 if anything was allowed."""
-    found = asyncio.run(sandbox_report(None if isolation is None else Isolation(isolation)))
+    found = asyncio.run(sandbox_report(None if isolation is None else Isolation(isolation), Engine(engine)))
     if as_json:
         click.echo(orjson.dumps(found.as_json()))
     else:

@@ -21,6 +21,7 @@ import orjson
 
 from adyton.kernel.clock import Clock, SystemClock
 from adyton.kernel.errors import AdytonError
+from adyton.sandbox.engines import Engine, worker_command
 from adyton.sandbox.errors import (
     OwnerBackedOffError,
     SandboxUnavailableError,
@@ -32,7 +33,7 @@ from adyton.sandbox.errors import (
     UdfTimeoutError,
 )
 from adyton.sandbox.frames import Answer
-from adyton.sandbox.isolation import Isolation, strongest_isolation, warn_if_weak, worker_command
+from adyton.sandbox.isolation import Isolation, strongest_isolation, warn_if_weak
 from adyton.sandbox.lanes import Lane, OwnerHealth
 from adyton.sandbox.process import WorkerProcess
 from adyton.sandbox.values import (
@@ -57,7 +58,7 @@ class SandboxPool:
     """Runs untrusted scripts. An async context manager; `close` kills every process.
 
     spares: blank workers kept ready, so that loading and replacing never wait for a process to start.
-    isolation: None finds the strongest wall of this machine when the pool opens.
+    isolation: None finds the strongest wall of this machine when the pool opens.   engine: what runs the scripts.
     """
 
     def __init__(
@@ -67,8 +68,10 @@ class SandboxPool:
         spares: int = 1,
         clock: Clock | None = None,
         isolation: Isolation | None = None,
+        engine: Engine = Engine.V8,
     ) -> None:
         self.limits = limits or SandboxLimits()
+        self._engine = engine
         self._n_spares = spares
         self._clock: Clock = clock or SystemClock()
         self._isolation = isolation
@@ -354,7 +357,7 @@ class SandboxPool:
             raise SandboxUnavailableError(f"all {self.limits.workers} workers are busy", hint="raise the worker limit")
         self._n_workers += 1
         try:
-            return await WorkerProcess.start(worker_command(self.limits, self.isolation), self.limits)
+            return await WorkerProcess.start(worker_command(self._engine, self.limits, self.isolation), self.limits)
         except BaseException:
             self._n_workers -= 1
             raise

@@ -13,6 +13,7 @@ import orjson
 
 from adyton.kernel.errors import AdytonError
 from adyton.sandbox.channel import Channel
+from adyton.sandbox.engines import driver_source
 from adyton.sandbox.errors import (
     SandboxUnavailableError,
     UdfCrashedError,
@@ -32,7 +33,7 @@ from adyton.sandbox.frames import (
     with_header,
 )
 from adyton.sandbox.hooks import HOOK_SHAPES, HOOKS_OF_KIND
-from adyton.sandbox.isolation import WorkerCommand, driver_source
+from adyton.sandbox.isolation import WorkerCommand
 from adyton.sandbox.values import HostHook, SandboxLimits, UdfHandle, UdfKind
 
 _FRAME_OVERHEAD_BYTES = 1024 * 1024
@@ -101,7 +102,7 @@ class WorkerProcess:
 
     async def load(self, handle: UdfHandle, code: str) -> None:
         """Give the worker its script. Raises UdfLoadError, UdfTimeoutError, UdfCrashedError, UdfOutputError."""
-        parts = with_header({"driver": driver_source(), "spec": _driver_spec(handle.kind, self._limits)}, code.encode())
+        parts = with_header({"driver": driver_source(), "spec": driver_spec(handle.kind, self._limits)}, code.encode())
         try:
             async with asyncio.timeout(self._limits.load_ms / 1000):
                 self._channel.send(encode_frame(FrameType.LOAD, *parts))
@@ -244,7 +245,8 @@ class _HookBudget:
         return self._bytes >= 0
 
 
-def _driver_spec(kind: UdfKind, limits: SandboxLimits) -> str:
+def driver_spec(kind: UdfKind, limits: SandboxLimits) -> str:
+    """What the driver is told about a script of this kind, as JSON."""
     shapes = {
         name: {"call": HOOK_SHAPES[name].call, "answer": HOOK_SHAPES[name].answer} for name in HOOKS_OF_KIND[kind]
     }

@@ -4,7 +4,7 @@ Each attempt runs as a script of its own in a real worker. A second series is ma
 worker but holds the engine's own objects, as if the first wall had fallen: it tests permissions and namespaces.
 `ALLOWED` means that something a script must not do worked;
 `BLOCKED` that it did not. An attempt that kills or hangs its worker is BLOCKED: it got nowhere and cost one request.
-What this cannot show: weaknesses of V8, Deno or the kernel that nobody knows yet.
+What this cannot show: weaknesses of the engine or the kernel that nobody knows yet.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from types import MappingProxyType
 
 import orjson
 
+from adyton.sandbox.deno import deno_command
+from adyton.sandbox.engines import Engine
 from adyton.sandbox.errors import (
     SandboxUnavailableError,
     UdfCrashedError,
@@ -26,7 +28,7 @@ from adyton.sandbox.errors import (
     UdfThrewError,
     UdfTimeoutError,
 )
-from adyton.sandbox.isolation import Isolation, WorkerCommand, worker_command
+from adyton.sandbox.isolation import Isolation, WorkerCommand
 from adyton.sandbox.pool import SandboxPool
 from adyton.sandbox.values import SandboxLimits, UdfKind
 
@@ -156,20 +158,23 @@ class SandboxReport:
         }
 
 
-async def sandbox_report(isolation: Isolation | None = None) -> SandboxReport:
+async def sandbox_report(isolation: Isolation | None = None, engine: Engine = Engine.V8) -> SandboxReport:
     """Run every escape attempt. isolation: None for the strongest wall of this machine.
+
+    The second series holds Deno's objects, and so is made for V8 alone.
 
     Raises SandboxUnavailableError if no worker can be started here.
     """
     limits = SandboxLimits(failures_before_backoff=10_000, workers_per_udf=1)
     attempts: list[Attempt] = []
-    async with SandboxPool(limits=limits, isolation=isolation) as pool:
+    async with SandboxPool(limits=limits, isolation=isolation, engine=engine) as pool:
         # Also proves that workers start here: otherwise everything would look blocked.
         await pool.load("report.example", "function ok() {}", UdfKind.GENERATE_BID)
         for name, body in ATTEMPTS.items():
             attempts.append(await _attempt(pool, name, f"{_PRELUDE}\nasync function attempt() {{ {body} }}"))
         attempts.append(await _remembers(pool))
-        attempts += await probe_attempts(worker_command(limits, pool.isolation, "probe.js"))
+        if engine is Engine.V8:
+            attempts += await probe_attempts(deno_command(limits, pool.isolation, "probe.js"))
         return SandboxReport(pool.isolation, tuple(attempts))
 
 

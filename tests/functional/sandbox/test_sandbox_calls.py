@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import orjson
 import pytest
@@ -17,16 +17,10 @@ from adyton.sandbox.pool import SandboxPool
 from adyton.sandbox.process import WorkerProcess
 from adyton.sandbox.values import Bytes, SandboxLimits, SignalMap, UdfKind
 
-
-def in_a_pool(work: Callable[[SandboxPool], Awaitable[None]], limits: SandboxLimits | None = None) -> None:
-    async def run() -> None:
-        async with SandboxPool(limits=limits, spares=0) as pool:
-            await work(pool)
-
-    asyncio.run(run())
+InAPool = Callable[..., None]
 
 
-def test_arguments_and_results_cross_as_json_and_bytes() -> None:
+def test_arguments_and_results_cross_as_json_and_bytes(in_a_pool: InAPool) -> None:
     code = """
         const kinds = (...xs) => xs.map((x) => x instanceof Uint8Array ? ["bytes", ...x] : [typeof x, x]);
         async function later(x) { await null; return { x }; }
@@ -55,7 +49,7 @@ def test_arguments_and_results_cross_as_json_and_bytes() -> None:
     in_a_pool(work)
 
 
-def test_encode_signals_gets_a_map_and_gives_bytes() -> None:
+def test_encode_signals_gets_a_map_and_gives_bytes(in_a_pool: InAPool) -> None:
     code = """
         function encodeSignals(signals, maxSize) {
           const out = [];
@@ -94,7 +88,7 @@ def test_encode_signals_gets_a_map_and_gives_bytes() -> None:
     in_a_pool(work)
 
 
-def test_reporting_functions_record_what_they_are_given_also_before_an_exception() -> None:
+def test_reporting_functions_record_what_they_are_given_also_before_an_exception(in_a_pool: InAPool) -> None:
     code = """
         function reportWin(fail) {
           sendReportTo("https://b.example/win");
@@ -123,7 +117,7 @@ def test_reporting_functions_record_what_they_are_given_also_before_an_exception
     in_a_pool(work)
 
 
-def test_each_kind_has_its_host_functions_and_no_others() -> None:
+def test_each_kind_has_its_host_functions_and_no_others(in_a_pool: InAPool) -> None:
     names = sorted(HOOK_SHAPES)
     listed = orjson.dumps(names).decode()
     code = f"const present = () => JSON.stringify({listed}.filter((n) => typeof globalThis[n] === 'function'))"
@@ -139,7 +133,7 @@ def test_each_kind_has_its_host_functions_and_no_others() -> None:
     in_a_pool(work)
 
 
-def test_host_functions_have_a_budget_and_fail_inside_the_script() -> None:
+def test_host_functions_have_a_budget_and_fail_inside_the_script(in_a_pool: InAPool) -> None:
     code = """
         function ask(n) { let last; for (let i = 0; i < n; i++) last = runInference("x".repeat(100)); return last; }
         function caught() { try { return validate({}, {}); } catch (e) { return e.message; } }
@@ -176,7 +170,7 @@ def test_host_functions_have_a_budget_and_fail_inside_the_script() -> None:
     in_a_pool(work, SandboxLimits(hook_calls=5))
 
 
-def test_many_requests_share_workers_and_workers_are_replaced_after_their_share() -> None:
+def test_many_requests_share_workers_and_workers_are_replaced_after_their_share(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         handle = await pool.load("b.example", "let n = 0; const f = (x) => [x, ++n]", UdfKind.SCORE_AD)
         calls = [pool.call(handle, "f", [b"%d" % i], deadline_ms=60_000) for i in range(40)]
@@ -187,7 +181,7 @@ def test_many_requests_share_workers_and_workers_are_replaced_after_their_share(
     in_a_pool(work, SandboxLimits(requests_per_worker=7))
 
 
-def test_the_next_worker_of_a_script_is_ready_before_the_last_one_has_served_its_share() -> None:
+def test_the_next_worker_of_a_script_is_ready_before_the_last_one_has_served_its_share(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         handle = await pool.load("b.example", "const f = (x) => x", UdfKind.SCORE_AD)
         lane = pool._lanes[handle]
@@ -205,7 +199,7 @@ def test_the_next_worker_of_a_script_is_ready_before_the_last_one_has_served_its
     in_a_pool(work, SandboxLimits(requests_per_worker=20))
 
 
-def test_nothing_of_a_request_runs_once_it_is_answered() -> None:
+def test_nothing_of_a_request_runs_once_it_is_answered(in_a_pool: InAPool) -> None:
     code = """
         function f(spins) {
             const again = () => Promise.resolve().then(again);
@@ -225,7 +219,7 @@ def test_nothing_of_a_request_runs_once_it_is_answered() -> None:
     in_a_pool(work)
 
 
-def test_a_cancelled_request_frees_its_place_and_unloading_ends_a_script() -> None:
+def test_a_cancelled_request_frees_its_place_and_unloading_ends_a_script(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         handle = await pool.load("b.example", "const f = (x) => { while (x); return 1; }", UdfKind.SCORE_AD)
         busy = [asyncio.create_task(pool.call(handle, "f", [b"1"], deadline_ms=60_000)) for _ in range(2)]
@@ -245,7 +239,7 @@ def test_a_cancelled_request_frees_its_place_and_unloading_ends_a_script() -> No
     in_a_pool(work)
 
 
-def test_a_request_takes_the_worker_that_is_free_first_not_the_one_that_starts_for_it() -> None:
+def test_a_request_takes_the_worker_that_is_free_first_not_the_one_that_starts_for_it(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         handle = await pool.load("b.example", "const f = (x) => x", UdfKind.SCORE_AD)
         never = asyncio.Event()
@@ -266,7 +260,7 @@ def test_a_request_takes_the_worker_that_is_free_first_not_the_one_that_starts_f
     in_a_pool(work)
 
 
-def test_requests_that_wait_when_their_script_is_unloaded_still_end() -> None:
+def test_requests_that_wait_when_their_script_is_unloaded_still_end(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         code = "const f = (ms) => { const end = Date.now() + ms; while (Date.now() < end); return ms }"
         handle = await pool.load("b.example", code, UdfKind.SCORE_AD)
@@ -281,7 +275,7 @@ def test_requests_that_wait_when_their_script_is_unloaded_still_end() -> None:
     in_a_pool(work, SandboxLimits(workers_per_udf=1))
 
 
-def test_a_script_runs_again_once_sockets_can_be_made_again() -> None:
+def test_a_script_runs_again_once_sockets_can_be_made_again(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         code = "const f = (x) => { while (x < 0); return x }"
         handle = await pool.load("b.example", code, UdfKind.SCORE_AD)
@@ -302,7 +296,7 @@ def test_a_script_runs_again_once_sockets_can_be_made_again() -> None:
     in_a_pool(work, SandboxLimits(workers_per_udf=1))
 
 
-def test_a_request_is_told_at_once_that_no_worker_can_start() -> None:
+def test_a_request_is_told_at_once_that_no_worker_can_start(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         handle = await pool.load("b.example", "const f = (x) => { while (x); return 1; }", UdfKind.SCORE_AD)
 

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from adyton.cli.sandbox import sandbox
-from adyton.sandbox.isolation import Isolation, WorkerCommand, find_deno, strongest_isolation, worker_command
+from adyton.sandbox.deno import deno_command, find_deno
+from adyton.sandbox.isolation import Isolation, WorkerCommand, strongest_isolation
 from adyton.sandbox.report import probe_attempts
 from adyton.sandbox.values import SandboxLimits
 
@@ -26,8 +27,17 @@ def test_the_report_blocks_every_attempt_on_the_strongest_wall_of_this_machine()
     assert report["isolation"] == strongest_isolation().value
 
 
+@pytest.mark.slow
+def test_the_report_blocks_every_attempt_on_quickjs_too() -> None:
+    done = CliRunner().invoke(sandbox, ["report", "--json", "--engine", "quickjs"])
+    report = orjson.loads(done.stdout)
+
+    assert [attempt["name"] for attempt in report["attempts"] if attempt["verdict"] != "BLOCKED"] == []
+    assert len(report["attempts"]) > 30
+
+
 def test_permissions_alone_block_code_that_holds_the_engine() -> None:
-    attempts = asyncio.run(probe_attempts(worker_command(SandboxLimits(), Isolation.PROCESS, "probe.js")))
+    attempts = asyncio.run(probe_attempts(deno_command(SandboxLimits(), Isolation.PROCESS, "probe.js")))
 
     assert [attempt.name for attempt in attempts if not attempt.blocked] == []
 

@@ -192,7 +192,7 @@ class PartyProcess:
             workers_per_udf=sandbox.workers_per_udf,
             requests_per_worker=sandbox.requests_per_worker,
         )
-        return SandboxPool(limits=limits, spares=sandbox.spares, clock=self._clock)
+        return SandboxPool(limits=limits, spares=sandbox.spares, clock=self._clock, engine=sandbox.engine)
 
     async def _keys(self) -> KeyMaterial:
         if self.config.test_mode:
