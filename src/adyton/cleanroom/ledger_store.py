@@ -9,9 +9,8 @@ and the hash of the newest; a file that is shorter, or differs there, is refused
 the trace of a crash between the two writes and is accepted. The guard is as good as the place where the counter lives:
 in a file it stops accidents and whoever cannot write there, not the machine's administrator.
 
-Crash: a job holds a lock while it lives and writes nothing before it commits. An open reservation whose lock is free
-belongs to a dead job that released nothing, and `settle_crashed` cancels it; one that was marked `releasing` counts
-as spent in full.
+Crash: a job holds a lock while it lives and lets nothing out before it commits all that it held, in one step. An open
+reservation whose lock is free belongs to a dead job that released nothing, and `settle_crashed` cancels it.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -106,14 +105,6 @@ class StateRecord:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Settlement:
-    """What became of a dead job's reservation."""
-
-    reservation_id: str
-    is_spent: bool
-
-
 class LedgerStore:
     """One ledger file. Safe to use from several processes at once."""
 
@@ -175,17 +166,17 @@ class LedgerStore:
             self._append(entries, "reserved", body)
             return after.left(account)
 
-    def mark_releasing(self, reservation_id: str) -> None:
-        """From here on the reservation counts as spent, whatever happens."""
-        self._settle("releasing", reservation_id, None)
-
     def commit(self, reservation_id: str, spent: PrivacyLoss | None = None) -> None:
         """Settle at `spent` (all of it if None). Raises OverBudgetError, LedgerStateError."""
-        self._settle("committed", reservation_id, spent)
+        self._settle("committed", [reservation_id], spent)
+
+    def commit_all(self, reservation_ids: Sequence[str]) -> None:
+        """Settle several in full: all of them, or none if the process dies meanwhile. Raises LedgerStateError."""
+        self._settle("committed", reservation_ids, None)
 
     def cancel(self, reservation_id: str) -> None:
         """Give back a reservation whose job released nothing. Raises LedgerStateError."""
-        self._settle("cancelled", reservation_id, None)
+        self._settle("cancelled", [reservation_id], None)
 
     def newest_state(self, lineage: str) -> StateRecord | None:
         """The state that the next incremental run continues from. In the chain, so a rollback of it shows."""
@@ -224,32 +215,32 @@ class LedgerStore:
             # The file stays: removing it could give the lock to two processes, one on the old file and one on a new.
             os.close(descriptor)
 
-    def settle_crashed(self) -> list[Settlement]:
-        """Settle the open reservations of dead jobs: spent if they were releasing, given back otherwise.
+    def settle_crashed(self) -> list[str]:
+        """Give back what dead jobs held, which released nothing; gives the reservations' ids.
 
         A reservation id is `JOB/what`; jobs that still hold their lock are left alone.
         """
-        releasing = {str(entry.body["reservation_id"]) for entry in self.entries() if entry.kind == "releasing"}
         settled = []
         for reservation in self.ledger({}).open_reservations():
             job_id = reservation.reservation_id.partition("/")[0]
             try:
                 with self.job_lock(job_id):
-                    is_spent = reservation.reservation_id in releasing
-                    (self.commit if is_spent else self.cancel)(reservation.reservation_id)
-                    settled.append(Settlement(reservation.reservation_id, is_spent))
+                    self.cancel(reservation.reservation_id)
+                    settled.append(reservation.reservation_id)
             except LedgerUnavailableError:
                 continue
         return settled
 
-    def _settle(self, kind: str, reservation_id: str, spent: PrivacyLoss | None) -> None:
-        body: dict[str, Json] = {"reservation_id": reservation_id}
-        if spent is not None:
-            body["loss"] = spent.as_json()
+    def _settle(self, kind: str, reservation_ids: Sequence[str], spent: PrivacyLoss | None) -> None:
         with self._transaction():
             entries = self._verified_entries()
-            _apply(_replay(entries, {}), kind, body)
-            self._append(entries, kind, body)
+            ledger = _replay(entries, {})
+            for reservation_id in reservation_ids:
+                body: dict[str, Json] = {"reservation_id": reservation_id}
+                if spent is not None:
+                    body["loss"] = spent.as_json()
+                ledger = _apply(ledger, kind, body)
+                entries.append(self._append(entries, kind, body))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -307,7 +298,7 @@ class LedgerStore:
             )
         return entries
 
-    def _append(self, entries: list[AuditEntry], kind: str, body: Mapping[str, Json]) -> None:
+    def _append(self, entries: list[AuditEntry], kind: str, body: Mapping[str, Json]) -> AuditEntry:
         entry = link(entries[-1] if entries else None, at_ms=self._clock.now_ms(), kind=kind, body=body)
         try:
             self._db.execute(
@@ -316,6 +307,7 @@ class LedgerStore:
             )
         except sqlite3.Error as error:
             raise LedgerUnavailableError("the ledger cannot be written", where=self._path.name) from error
+        return entry
 
     def _lock_path(self, job_id: str) -> Path:
         return self._path.with_name(f"{self._path.name}.{job_id}.lock")
@@ -341,10 +333,6 @@ def _apply(ledger: Ledger, kind: str, body: Mapping[str, Json]) -> Ledger:
         return unlimited.reserve(reservation_id, account, str(body["purpose"]), loss)
     if kind == "committed":
         return ledger.commit(reservation_id, _loss(body["loss"]) if "loss" in body else None)
-    if kind == "releasing":
-        # No change of state; raises if there is no such open reservation.
-        ledger.commit(reservation_id)
-        return ledger
     assert kind == "cancelled", f"unknown kind of ledger entry {kind}"
     return ledger.cancel(reservation_id)
 

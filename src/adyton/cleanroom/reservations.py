@@ -51,11 +51,8 @@ class Reservations:
         return losses
 
     def settle(self) -> None:
-        """Everything held counts as spent."""
-        for reservation_id in self._open:
-            self._ledger.mark_releasing(reservation_id)
-        for reservation_id in self._open:
-            self._ledger.commit(reservation_id)
+        """Everything held counts as spent, in one step: a job that dies meanwhile spent all of it or nothing."""
+        self._ledger.commit_all(self._open)
         self._open.clear()
 
     def abandon(self) -> None:

@@ -31,13 +31,13 @@ from adyton.cleanroom.party import Party, PartyIdentity
 from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.cleanroom.table_columns import TableColumn, arrow_schema, columns_from_json, columns_to_json
 from adyton.cleanroom.table_mapping import Mapper
-from adyton.cleanroom.table_source import table_batches
+from adyton.cleanroom.table_source import check_texts, table_batches
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.chance import OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId, PartyName
-from adyton.learning.schema import Kind
+from adyton.learning.schema import Kind, Role
 
 MANIFEST_FORMAT = "adyton-sealed-table/1"
 DEK_DOMAIN = "adyton sealed table key v1"
@@ -259,19 +259,29 @@ class OpenTable:
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        """Decrypted batches of `names`, in the order of the file. Raises SealBrokenError."""
+        """Decrypted batches of `names`, in the order of the file. Raises SealBrokenError, TableRejectedError."""
         try:
-            yield from self.reader(names)
+            for batch in self.reader(names):
+                self._check(batch)
+                yield batch
         except (OSError, pa.ArrowInvalid) as error:
             raise SealBrokenError("a page of the sealed table does not open", where=self._where()) from error
 
     def read(self, names: Sequence[str] | None = None) -> pa.Table:
-        """All rows of `names`. Raises SealBrokenError if a page does not authenticate."""
+        """All rows of `names`. Raises SealBrokenError if a page does not authenticate, TableRejectedError."""
         try:
             schema = self._schema(names)
-            return self._file.read(columns=schema.names, use_threads=True).select(schema.names).cast(schema)
+            table = self._file.read(columns=schema.names, use_threads=True).select(schema.names).cast(schema)
+            self._check(table)
         except (OSError, pa.ArrowInvalid) as error:
             raise SealBrokenError("a page of the sealed table does not open", where=self._where()) from error
+        return table
+
+    def _check(self, rows: pa.Table | pa.RecordBatch) -> None:
+        """Whoever sealed the file may have left out what `seal_file` asks."""
+        texts = {name: rows.column(place) for place, name in enumerate(rows.schema.names)}
+        ids = {column.name for column in self.manifest.columns if column.column.role is Role.USER_ID}
+        check_texts(texts, ids, self._where())
 
     def _schema(self, names: Sequence[str] | None) -> pa.Schema:
         wanted = list(names) if names is not None else [column.name for column in self.manifest.columns]

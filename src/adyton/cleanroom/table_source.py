@@ -6,7 +6,7 @@ column counts, text encoding and the size that compressed bytes swell to are che
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 
 import pyarrow as pa
@@ -25,6 +25,8 @@ CSV_BLOCK_BYTES = 4 << 20
 MAX_ROW_GROUP_BYTES = 8 << 30
 MAX_SWELL = 2_000
 MAX_TEXT_BYTES = 1 << 16
+MAX_BATCH_BYTES = 1 << 28
+"""Text of one column in one batch."""
 # What a spreadsheet would run when a recipient opens an output that repeats the cell: `=...`, `@SUM(`, `+cmd|...`.
 FORMULA = r"^\s*(=|[+\-@]\s*[A-Za-z]+\s*[(|!]|[+\-@].*[|!])"
 
@@ -60,25 +62,49 @@ def file_schema(path: Path) -> pa.Schema:
             return pq.ParquetFile(path).schema_arrow
         with path.open("rb") as file, pa_csv.open_csv(file) as reader:
             return pa.schema([pa.field(name, pa.string()) for name in reader.schema.names])
-    except (OSError, pa.ArrowInvalid) as error:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise TableRejectedError("the file cannot be read as a table", where=path.name) from error
 
 
 def _parquet_batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
     try:
-        file = pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as error:
+        schema = pq.ParquetFile(path).schema_arrow
+        _check_names(schema.names, names, path.name)
+        # Texts stay coded until it is known how long they are: one text and a million references to it is a small file.
+        texts = [name for name in names if _is_text(schema.field(name).type)]
+        file = pq.ParquetFile(path, read_dictionary=texts)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise TableRejectedError("this is no readable Parquet file", where=path.name) from error
     metadata = file.metadata
-    _check_names(file.schema_arrow.names, names, path.name)
     for group in range(metadata.num_row_groups):
         plain_bytes = metadata.row_group(group).total_byte_size
         if plain_bytes > MAX_ROW_GROUP_BYTES or plain_bytes > MAX_SWELL * max(path.stat().st_size, 1 << 20):
             raise TableRejectedError(f"row group {group} swells to {plain_bytes} bytes", where=path.name)
     try:
-        yield from file.iter_batches(batch_size=BATCH_ROWS, columns=list(names))
-    except (OSError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=list(names)):
+            yield _decoded(batch, path.name)
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
         raise TableRejectedError("the Parquet file is damaged", where=path.name) from error
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+
+
+def _decoded(batch: pa.RecordBatch, file_name: str) -> pa.RecordBatch:
+    """The batch with its coded texts written out, if they take at most `MAX_BATCH_BYTES`."""
+    for place, name in enumerate(batch.schema.names):
+        coded = batch.column(place)
+        if not pa.types.is_dictionary(coded.type) or not _is_text(coded.type.value_type):
+            continue
+        lengths = pc.binary_length(coded.dictionary).take(coded.indices)
+        n_bytes = pc.sum(lengths.cast(pa.int64())).as_py() or 0
+        if n_bytes > MAX_BATCH_BYTES:
+            raise TableRejectedError(
+                f"{batch.num_rows} rows swell to {n_bytes} bytes of text", where=f"{file_name}, column {name}"
+            )
+        batch = batch.set_column(place, name, coded.cast(pa.string()))
+    return batch
 
 
 def _csv_batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -90,6 +116,7 @@ def _csv_batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         raise TableRejectedError("the file cannot be read", where=path.name) from error
     if header.count(b",") >= 4 * MAX_COLUMNS:
         raise TableRejectedError(f"the header has more than {4 * MAX_COLUMNS} columns", where=path.name)
+    _check_names(file_schema(path).names, names, path.name)
     convert = pa_csv.ConvertOptions(
         column_types=dict.fromkeys(names, pa.binary()),
         include_columns=list(names),
@@ -116,6 +143,8 @@ def _csv_batches(path: Path, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
 def _check_names(found: Sequence[str], names: Sequence[str], where: str) -> None:
     if len(found) > 4 * MAX_COLUMNS:
         raise TableRejectedError(f"the file has {len(found)} columns, at most {4 * MAX_COLUMNS} are read", where=where)
+    if twice := [name for name in names if list(found).count(name) > 1]:
+        raise TableRejectedError(f"columns are there twice: {', '.join(twice[:5])}", where=where)
     missing = [name for name in names if name not in found]
     if missing:
         raise TableRejectedError(f"declared columns are missing: {', '.join(missing[:5])}", where=where)
@@ -195,3 +224,23 @@ def _first_bad(array: pa.Array, convert: Convert) -> int:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             high = middle
     return low
+
+
+def check_texts(columns: Mapping[str, pa.ChunkedArray | pa.Array], ids: Set[str], where: str) -> None:
+    """What an owner's own sealing refuses, asked again of texts that somebody else sealed: UTF-8, length, formulas.
+
+    columns: by name; others than texts are passed over.   ids: columns of user ids, which never leave: no formulas are
+    looked for there.   Raises TableRejectedError, which names no row: it is told to the other parties.
+    """
+    for name, array in columns.items():
+        if not pa.types.is_string(array.type):
+            continue
+        place = f"{where}, column {name}"
+        try:
+            array.validate(full=True)
+        except pa.ArrowInvalid:
+            raise TableRejectedError("the sealed table holds bytes that are no UTF-8", where=place) from None
+        if (pc.max(pc.binary_length(array)).as_py() or 0) > MAX_TEXT_BYTES:
+            raise TableRejectedError(f"the sealed table holds a text over {MAX_TEXT_BYTES} bytes", where=place)
+        if name not in ids and pc.any(pc.match_substring_regex(pc.unique(array), FORMULA)).as_py():
+            raise TableRejectedError("the sealed table holds spreadsheet formulas", where=place)

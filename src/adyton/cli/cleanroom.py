@@ -194,7 +194,7 @@ def open_command(box: Path, key_file: Path, passphrase_file: Path | None, receip
 @click.option("--counter", required=True, type=_PATH)
 @_tpm
 def settle_command(ledger: Path, counter: Path, tpm: Path | None) -> None:
-    """Settle what dead jobs left open in the ledger; prints each and what became of it."""
+    """Give back what dead jobs left open in the ledger, which released nothing; prints each."""
     with ExitStack() as stack:
         guard: MonotonicCounter = FileCounter(counter)
         if tpm is not None:
@@ -202,7 +202,7 @@ def settle_command(ledger: Path, counter: Path, tpm: Path | None) -> None:
         store = LedgerStore(ledger, guard)
         stack.callback(store.close)
         for one in store.settle_crashed():
-            click.echo(f"{one.reservation_id} {'spent' if one.is_spent else 'given back'}")
+            click.echo(f"{one} given back")
 
 
 @cleanroom.command("tpm")

@@ -54,7 +54,7 @@ def test_a_reservation_settles_once(tmp_path: Path) -> None:
     ledger.reserve("j1/a", ALICE, "train", TENTH, BUDGET)
     ledger.cancel("j1/a")
 
-    for again in (ledger.commit, ledger.cancel, ledger.mark_releasing):
+    for again in (ledger.commit, ledger.cancel, lambda name: ledger.commit_all([name])):
         with pytest.raises(LedgerStateError, match="already cancelled"):
             again("j1/a")
     with pytest.raises(LedgerStateError, match="used before"):
@@ -146,18 +146,34 @@ def test_the_counter_does_not_go_back(tmp_path: Path) -> None:
         counter.advance(CounterValue(2, "y"))
 
 
-def test_a_dead_jobs_reservation_is_settled_by_what_it_did(tmp_path: Path) -> None:
+def test_a_dead_jobs_reservation_is_given_back_and_a_living_ones_is_not(tmp_path: Path) -> None:
     ledger = store(tmp_path)
-    for job in ("quiet", "talking", "alive"):
+    for job in ("quiet", "done", "alive"):
         ledger.reserve(f"{job}/a", ALICE, "x", TENTH, BUDGET)
-    ledger.mark_releasing("talking/a")
+    ledger.commit_all(["done/a"])
 
     with ledger.job_lock("alive"):
-        settled = {s.reservation_id: s.is_spent for s in store(tmp_path).settle_crashed()}
+        settled = store(tmp_path).settle_crashed()
 
-    assert settled == {"quiet/a": False, "talking/a": True}
+    assert settled == ["quiet/a"]
     assert [r.reservation_id for r in open_reservations(ledger)] == ["alive/a"]
     assert ledger.ledger({ALICE: BUDGET}).spent(ALICE).epsilon == (TENTH + TENTH).epsilon
+
+
+def test_what_a_job_held_is_spent_in_one_step_or_not_at_all(tmp_path: Path) -> None:
+    """A job that dies between two owners' entries would charge one of them, and could not be run again."""
+    ledger = store(tmp_path)
+    for owner in ("a", "b"):
+        ledger.reserve(f"job/{owner}", ALICE, "x", TENTH, BUDGET)
+    before = ledger.head()
+
+    with pytest.raises(LedgerStateError):
+        ledger.commit_all(["job/a", "job/b", "job/never-reserved"])
+    assert store(tmp_path).head() == before
+
+    ledger.commit_all(["job/a", "job/b"])
+    assert store(tmp_path).head().entries == before.entries + 2
+    assert not open_reservations(ledger)
 
 
 def test_a_job_runs_once_at_a_time(tmp_path: Path) -> None:
