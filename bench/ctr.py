@@ -1,23 +1,30 @@
 """Factorised CTR models on KuaiRand: AUC, GAUC, xAUC, log loss, throughput, cross-domain lift.
 
-    python bench/ctr.py                    the full log: train to 3 May, stop on 4 May, test 5 to 8 May, 37 fields
-    python bench/ctr.py --references       the same rows and fields: unfactorised twin, logistic regression, LightGBM
-    python bench/ctr.py --duplicates       what copied rows do to own history (docs/explanation)
+    python bench/ctr.py                    the full log: train to 3 May, stop on 4 May, test 5 to 8 May, 37 fields;
+                                           the price of factorising (a twin of one side) is printed with it
+    python bench/ctr.py --references       and on the same rows and fields logistic regression and LightGBM
+    python bench/ctr.py --peers PYTHON     and deepctr-torch's DeepFM, by the Python of its environment (ctr_peer.py)
+    python bench/ctr.py --counters         with point-in-time counters: newest outcomes of users, or a standing snapshot
     python bench/ctr.py --cross-domain     tabs {0, 6}: own history against own history + the partner's feed
+    python bench/ctr.py --duplicates       what copied rows do to own history (docs/explanation)
 
-All run on the data that the package ships. `--seeds` repeats; figures are printed as JSON lines, so that they can be
-kept with machine and date. Anchors measured elsewhere on the same protocol (learning §3): CatBoost AUC .7388 log loss
-.5914; DeepFM (deepctr-torch) .7348, .5949, 29k training rows/s, 130k prediction rows/s.
+All run on the data that the package ships. `--seeds` repeats, `--members` changes the number of averaged networks;
+figures are printed as JSON lines, so that they can be kept with machine and date. Anchors measured elsewhere on the
+same protocol (learning §3): CatBoost AUC .7388 log loss .5914; DeepFM (deepctr-torch) .7348, .5949, 29k training
+rows/s, 130k prediction rows/s.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
+import tempfile
 import time
 from dataclasses import replace
+from pathlib import Path
 
-import ctr_references as references
+import ctr_duplicates
 import numpy as np
 import pyarrow as pa
 
@@ -25,9 +32,11 @@ from adyton.kernel.chance import stream
 from adyton.learning.ctr import recipe
 from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.features import with_counters
+from adyton.learning.ctr.history import with_history
+from adyton.learning.ctr.references import codes_of, compare
 from adyton.learning.ctr.training import RowSplit, TrainedModel, train
 from adyton.learning.datasets.kuairand import tables as kuairand
-from adyton.learning.metrics import Evaluation, Metric, evaluate, paired_user_bootstrap
+from adyton.learning.metrics import Metric, evaluate, paired_user_bootstrap
 from adyton.learning.schema import TableSchema
 
 NOT_IN_PROTOCOL = {
@@ -35,33 +44,41 @@ NOT_IN_PROTOCOL = {
     "server_height", "server_width", "upload_dt", "visible_status",
 }  # fmt: skip
 PROTOCOL_FIELDS = tuple(c.name for c in kuairand.FULL_SCHEMA.features() if c.name not in NOT_IN_PROTOCOL)
-PROTOCOL_CONFIG = TrainConfig(features=PROTOCOL_FIELDS, min_count=2, max_epochs=1, checks_per_epoch=1)
+PROTOCOL_CONFIG = replace(recipe.ENSEMBLE, features=PROTOCOL_FIELDS, min_count=2)
+CHINA_MIDNIGHT_MS = 16 * 3_600_000
+TEST_FROM_MS = 1_651_680_000_000  # 5 May 2022 in China
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cross-domain", action="store_true")
+    parser.add_argument("--counters", action="store_true")
     parser.add_argument("--references", action="store_true")
+    parser.add_argument("--peers", type=Path, metavar="PYTHON")
     parser.add_argument("--duplicates", action="store_true")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--members", type=int, default=None)
     options = parser.parse_args()
     if options.duplicates:
-        for found in references.duplicates():
+        for found in ctr_duplicates.duplicates():
             print(json.dumps(found), flush=True)
         return
     for seed in range(1, options.seeds + 1):
         if options.cross_domain:
             cross_domain(seed, options.members or 3)
+        elif options.counters:
+            counters(seed, options.members or PROTOCOL_CONFIG.members)
         else:
-            factorised = protocol(seed, options.members or PROTOCOL_CONFIG.members)
-            if options.references:
-                compare(seed, options.members or PROTOCOL_CONFIG.members, factorised)
+            model = protocol(seed, options.members or PROTOCOL_CONFIG.members)
+            compared(seed, model, ["twin", *(("logistic regression", "lightgbm") if options.references else ())])
+            if options.peers:
+                peer(seed, model, options.peers)
 
 
-def protocol(seed: int, members: int) -> Evaluation:
+def protocol(seed: int, members: int) -> TrainedModel:
     table = kuairand.full_log()
     config = replace(PROTOCOL_CONFIG, members=members)
+    # Compiling the kernels is not training.
     _train(table.slice(0, 200_000), kuairand.FULL_SCHEMA, replace(config, features=("tab", "hour"), members=1), seed)
     cpu = time.process_time()
     model, seconds, test = _train(table, kuairand.FULL_SCHEMA, config, seed)
@@ -70,48 +87,67 @@ def protocol(seed: int, members: int) -> Evaluation:
     predicted = model.predict(test)
     predict_seconds = time.perf_counter() - started
     rows_seen = sum(max(c.rows_seen for c in model.checks if c.member == m) for m in range(members))
-    measured = evaluate(*_labels_and(test, predicted))
-    print(
-        json.dumps(
-            {
-                "model": "factorised",
-                "fields": len(PROTOCOL_FIELDS),
-                "members": members,
-                "seed": seed,
-                **measured.as_json(),
-                "train_seconds": seconds,
-                "train_cpu_seconds": cpu,
-                "train_rows_per_s": rows_seen / seconds,
-                "predict_rows_per_s": test.num_rows / predict_seconds,
-            }
-        ),
-        flush=True,
+    _print(
+        {"model": "factorised", "fields": len(PROTOCOL_FIELDS), "members": members, "seed": seed},
+        evaluate(*_labels_and(test, predicted)).as_json(),
+        {
+            "train_seconds": seconds,
+            "train_cpu_seconds": cpu,
+            "train_rows_per_s": model.training_rows / seconds,
+            "train_rows_per_s_of_each_member": rows_seen / seconds,
+            "predict_rows_per_s": test.num_rows / predict_seconds,
+        },
     )
-    return measured
+    return model
 
 
-def compare(seed: int, members: int, factorised: Evaluation) -> None:
-    """The price of factorising, and two references through kept libraries."""
-    table, config = kuairand.full_log(), replace(PROTOCOL_CONFIG, members=members)
-    dates = np.asarray(table["date"])
-    split = RowSplit.of_dates(dates, last_train=kuairand.LAST_TRAIN_DATE, last_validation=kuairand.VALIDATION_DATE)
-    rows = np.flatnonzero(dates > kuairand.VALIDATION_DATE)
-    test = table.take(pa.array(rows))
-    twin, seconds = references.timed(lambda: references.twin(table, kuairand.FULL_SCHEMA, split, config, seed))
-    measured = evaluate(*_labels_and(test, twin.predict(test)))
-    gap = {f"gap_{name}": getattr(measured, name) - getattr(factorised, name) for name in ("auc", "xauc", "logloss")}
-    print(
-        json.dumps({"model": "twin", "seed": seed, **measured.as_json(), **gap, "train_seconds": seconds}), flush=True
-    )
-    codes, sizes = references.codes_of(table, kuairand.FULL_SCHEMA, split, config)
-    labels = table["is_click"].to_numpy()
-    for name, fit in (
-        ("logistic regression", lambda: references.logistic_regression(codes, sizes, labels, split.train)),
-        ("lightgbm", lambda: references.lightgbm(codes, labels, split, seed=seed)),
-    ):
-        predict, seconds = references.timed(fit)
-        measured = evaluate(*_labels_and(test, predict(codes[rows])))
-        print(json.dumps({"model": name, "seed": seed, **measured.as_json(), "train_seconds": seconds}), flush=True)
+def compared(seed: int, model: TrainedModel, names: list[str]) -> None:
+    """The price of factorising (the twin), and other kinds of model through kept libraries."""
+    table, split, test = _full_log()
+    for name in names:
+        started = time.perf_counter()
+        for reference in compare(model, table, split=split, test=test, names=[name], draws=200):
+            _print({"seed": seed}, reference.as_json(), {"seconds": time.perf_counter() - started})
+
+
+def peer(seed: int, model: TrainedModel, python: Path) -> None:
+    """DeepFM by deepctr-torch, on the codes that our fields make of the same rows, one after the other in one run."""
+    table, split, test = _full_log()
+    codes, sizes = codes_of(model.encoder, table)
+    with tempfile.TemporaryDirectory() as scratch:
+        rows, predicted = Path(scratch) / "rows.npz", Path(scratch) / "predicted.npy"
+        labels = table["is_click"].to_numpy()
+        np.savez(rows, codes=codes, sizes=sizes, labels=labels, train=split.train, test=test, seed=seed)
+        command = [str(python), str(Path(__file__).with_name("ctr_peer.py")), str(rows), str(predicted)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        took = json.loads(done.stdout.strip().splitlines()[-1])
+        measured = evaluate(*_labels_and(table.take(pa.array(test)), np.load(predicted)))
+    speed = {
+        "train_rows_per_s": len(split.train) / took["train_seconds"],
+        "predict_rows_per_s": len(test) / took["predict_seconds"],
+    }
+    _print({"model": "deepctr-torch DeepFM", "seed": seed}, measured.as_json(), took, speed)
+
+
+def counters(seed: int, members: int) -> None:
+    """The protocol's fields with history: newest outcomes of users, or outcomes that stand still in the test."""
+    table = kuairand.full_log()
+    tab = table["tab"].to_numpy().astype(int)
+    groups = {"tab 1": tab == 1, "tabs 0, 6": np.isin(tab, (0, 6)), "other tabs": ~np.isin(tab, (0, 1, 6))}
+    for name, newest in (("snapshot", False), ("newest", True)):
+        counted, schema = with_history(
+            table, kuairand.FULL_SCHEMA, live_from_ms=TEST_FROM_MS, midnight_ms=CHINA_MIDNIGHT_MS, newest=newest,
+            groups=groups,
+        )  # fmt: skip
+        added = tuple(column for column in schema.names if column not in kuairand.FULL_SCHEMA)
+        config = replace(PROTOCOL_CONFIG, members=members, features=(*PROTOCOL_FIELDS, *added))
+        model, seconds, test = _train(counted, schema, config, seed)
+        measured = evaluate(*_labels_and(test, model.predict(test)))
+        _print(
+            {"model": f"counters, {name}", "fields": len(config.features or ()), "members": members, "seed": seed},
+            measured.as_json(),
+            {"train_seconds": seconds},
+        )
 
 
 def cross_domain(seed: int, members: int) -> None:
@@ -123,13 +159,20 @@ def cross_domain(seed: int, members: int) -> None:
         model, seconds, test = _train(table, recipe.JOINED_SCHEMA, config, seed)
         predictions[name] = model.predict(test)
         measured = evaluate(*_labels_and(test, predictions[name]))
-        print(json.dumps({"model": name, "seed": seed, **measured.as_json(), "train_seconds": seconds}), flush=True)
+        _print({"model": name, "seed": seed}, measured.as_json(), {"train_seconds": seconds})
     labels, _, users = _labels_and(test, predictions["own"])
     for metric in Metric:
         lift = paired_user_bootstrap(
             labels, users, predictions["own"], predictions["partner"], rng=stream(seed, "bootstrap"), metric=metric
         )
-        print(json.dumps({"lift": metric.value, "seed": seed, **lift.as_json()}), flush=True)
+        _print({"lift": metric.value, "seed": seed}, lift.as_json())
+
+
+def _full_log() -> tuple[pa.Table, RowSplit, np.ndarray]:
+    table = kuairand.full_log()
+    dates = np.asarray(table["date"])
+    split = RowSplit.of_dates(dates, last_train=kuairand.LAST_TRAIN_DATE, last_validation=kuairand.VALIDATION_DATE)
+    return table, split, np.flatnonzero(dates > kuairand.VALIDATION_DATE)
 
 
 def _train(
@@ -146,6 +189,10 @@ def _train(
 def _labels_and(test: pa.Table, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     users = test["user_id"].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     return test["is_click"].to_numpy(), predicted, users
+
+
+def _print(*parts: dict[str, object]) -> None:
+    print(json.dumps({key: value for part in parts for key, value in part.items()}), flush=True)
 
 
 if __name__ == "__main__":

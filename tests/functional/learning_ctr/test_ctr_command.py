@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from click.testing import CliRunner, Result
 
 from adyton.cli.ctr import ctr
 from adyton.kernel.errors import BadInputError
+from adyton.learning.ctr import store
 from adyton.learning.errors import FeatureError, ModelError
 
 DAY_MS = 86_400_000
@@ -97,6 +99,8 @@ def test_train_evaluate_and_export_work_from_files(folder: Path) -> None:
     card = (folder / "out/model_card.md").read_text()
     assert "No user id among its fields." in card
     assert "| auc |" in card
+    assert manifest["training"]["data_sha256"] == [hashlib.sha256((folder / "t.parquet").read_bytes()).hexdigest()]
+    assert manifest["metrics"]["auc"] == pytest.approx(measured["auc"], abs=0.05)
     fields = np.random.default_rng(0).integers(0, 5, (7, manifest["user_input_width"]))
     onnx_outputs = session.run(["to_ad", "to_context", "bias"], {"user_fields": fields})
     script_outputs = torch.jit.load(folder / "out/user_tower.pt")(torch.from_numpy(fields))
@@ -123,6 +127,40 @@ def test_cross_domain_reports_both_parties_as_table_and_as_json(folder: Path) ->
         assert change["value"] == pytest.approx(gain["joined"]["auc"] - gain["own"]["auc"])
         assert f"{change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]" in text
     assert "publisher, with advertiser's data" in text
+
+
+def test_compare_prints_the_price_of_factorising(folder: Path) -> None:
+    trained(folder)
+    arguments = (
+        "compare", folder / "m.npz", folder / "t.parquet", "--schema", folder / "s.json", "--validation-from",
+        "1970-01-07", "--test-from", "1970-01-08T08:00+08:00", "--draws", "20", "--only", "twin", "--only",
+        "logistic regression",
+    )  # fmt: skip
+    report = json.loads(run(*arguments, "--json").stdout)
+    text = run(*arguments).stdout
+    twin, linear = report["references"]
+
+    assert (twin["model"], linear["model"]) == ("twin", "logistic regression")
+    assert min(twin["auc"], linear["auc"]) > 0.7
+    change = twin["factorised_minus_this"]["auc"]
+    assert change["value"] == pytest.approx(report["factorised"]["auc"] - twin["auc"])
+    assert "price of factorising (factorised - twin):" in text
+    assert f"auc      {change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]" in text
+
+
+def test_training_goes_on_from_a_stored_model(folder: Path) -> None:
+    trained(folder)
+    (folder / "day.parquet").write_bytes((folder / "t.parquet").read_bytes())
+    goes_on = run(
+        "train", folder / "day.parquet", "--schema", folder / "s.json", "--validation-from", "1970-01-09",
+        "--test-from", "1970-01-10", "--start", folder / "m.npz", "--epochs", "1", "-o", folder / "next.npz", "--json",
+    )  # fmt: skip
+    first, second = store.load(folder / "m.npz"), store.load(folder / "next.npz")
+
+    assert json.loads(goes_on.stdout)["fields"] == ["age", "item", "hour"]
+    assert second.encoder == first.encoder
+    assert second.data_sha256 == first.data_sha256, "the same bytes are named once"
+    assert not np.allclose(*(m.members[0].user.embeddings.detach().numpy() for m in (first, second)))
 
 
 def test_the_same_seed_writes_the_same_model(folder: Path) -> None:

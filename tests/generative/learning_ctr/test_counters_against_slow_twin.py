@@ -64,6 +64,21 @@ def test_counters_agree_with_a_loop_over_strictly_earlier_events(rows: list[Any]
     assert [pytest.approx(slow(row, events), nan_ok=True) for row in rows] == [list(values) for values in got]
 
 
+@given(st.lists(st.tuples(KEYED, st.integers(-6, 12), st.integers(-6, 12)), max_size=12), st.lists(EVENT, max_size=25))
+def test_bounds_count_events_from_since_to_as_of_and_never_the_future(rows: list[Any], events: list[Any]) -> None:
+    row_table, event_table = tables([row[0] for row in rows], events)
+    as_of, since = (np.array([row[i] for row in rows], np.int64) for i in (1, 2))
+
+    result = point_in_time(row_table, event_table, COUNTERS, as_of=as_of, since=since)
+
+    got = [list(values) for values in zip(*(result[c.name].to_pylist() for c in COUNTERS), strict=True)]
+    for (row, until, start), values in zip(rows, got, strict=True):
+        seen = [e for e in events if start <= e[0][2] < until]
+        assert values == pytest.approx(slow(row, seen), nan_ok=True)
+    with pytest.raises(TableError):
+        point_in_time(row_table, event_table, COUNTERS, as_of=np.zeros(len(rows) + 1, np.int64))
+
+
 @given(st.lists(EVENT, min_size=2, max_size=25), st.integers(-5, 10), st.randoms())
 def test_shuffling_what_happens_later_changes_no_counter(events: list[Any], now: int, random: Any) -> None:
     rows = [e[0] for e in events if e[0][2] <= now]

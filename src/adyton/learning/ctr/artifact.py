@@ -41,13 +41,14 @@ def export(
     items: pa.Table,
     contexts: pa.Table,
     name: str = "ctr",
-    training_data_sha256: Sequence[str] = (),
+    training_data_sha256: Sequence[str] | None = None,
     metrics: Mapping[str, float] | None = None,
 ) -> ModelArtifact:
     """The model's user tower, ad and context vectors, and manifest.
 
     items: one row per ad with the item id and every ad field as it stands at export (`latest_rows` gives the newest).
     contexts: one row per context (`distinct_contexts`).   metrics: measured by the caller, copied into the manifest.
+    training_data_sha256: None takes what the model knows.
     Raises ModelError when an ad or context id repeats, TableError when a field's column is missing.
     """
     item_ids = [as_text(value) for value in items[model.schema.item_id.name].to_pylist()]
@@ -74,7 +75,7 @@ def export(
         "label": model.schema.label.name,
         "training": {
             "rows": model.training_rows,
-            "data_sha256": list(training_data_sha256),
+            "data_sha256": list(model.data_sha256 if training_data_sha256 is None else training_data_sha256),
             "seed": model.seed,
             "stop_on": model.config.stop_on.value,
             "members": len(model.members),

@@ -16,6 +16,10 @@ As SQL, for any counter (a window over the union of events and rows says the sam
     GAP_HOURS     (r.time_ms - max(e.time_ms)) / 3.6e6                           null for 0 events
 
 `point_in_time` is that in numpy: events sorted by (key, time), running sums, one binary search per row.
+
+Two bounds per row narrow what is counted. `as_of` ends it earlier than the row's time: a snapshot of last midnight, or
+of the day when a model went live, as a table that is refreshed in batches would say it. `since` starts it later: the
+last hour only. Why a snapshot may be better than the newest state: docs/explanation/counters-and-gauc.md.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from adyton.learning.errors import FeatureError, TableError
 from adyton.learning.schema import Column, Kind, Role
 
 MS_PER_HOUR = 3_600_000
+Times = NDArray[np.int64]
 
 
 class Statistic(Enum):
@@ -78,28 +83,51 @@ class Counter:
         return Column(self.name, self.role, Kind.NUMBER, f"{self.statistic.value} of earlier events")
 
 
-def with_counters(rows: pa.Table, events: pa.Table, counters: Sequence[Counter], *, time: str = "time_ms") -> pa.Table:
-    """`rows` with one float64 column per counter at the end.   Raises TableError for a missing column."""
-    for name, values in point_in_time(rows, events, counters, time=time).items():
+def with_counters(
+    rows: pa.Table,
+    events: pa.Table,
+    counters: Sequence[Counter],
+    *,
+    time: str = "time_ms",
+    as_of: Times | None = None,
+    since: Times | None = None,
+) -> pa.Table:
+    """`rows` with one float64 column per counter at the end; arguments and errors as in `point_in_time`."""
+    for name, values in point_in_time(rows, events, counters, time=time, as_of=as_of, since=since).items():
         rows = rows.append_column(name, values)
     return rows
 
 
 def point_in_time(
-    rows: pa.Table, events: pa.Table, counters: Sequence[Counter], *, time: str = "time_ms"
+    rows: pa.Table,
+    events: pa.Table,
+    counters: Sequence[Counter],
+    *,
+    time: str = "time_ms",
+    as_of: Times | None = None,
+    since: Times | None = None,
 ) -> dict[str, pa.Array]:
     """Each counter at the time of each row, from events strictly before it: name -> float64[rows], null if undefined.
 
-    time: the column of both tables in integer milliseconds.   O((rows + events) log events) per key.
+    time: the column of both tables in integer milliseconds.
+    as_of, since: int64[rows], ms; only events with `since <= time < min(as_of, row's time)` count. A later `as_of` than
+        the row's time cannot show it the future.
+    O((rows + events) log events) per key.   Raises TableError for a missing column, or bounds of another length.
     """
+    for bound in (as_of, since):
+        if bound is not None and len(bound) != rows.num_rows:
+            raise TableError(f"got {len(bound)} bounds for {rows.num_rows} rows")
     result: dict[str, pa.Array] = {}
     for key in dict.fromkeys(counter.key for counter in counters):
         own = [counter for counter in counters if counter.key == key]
-        result |= _by_key(rows, events, key, own, time)
+        result |= _by_key(rows, events, key, own, time, as_of, since)
     return {counter.name: result[counter.name] for counter in counters}
 
 
-def _by_key(rows: pa.Table, events: pa.Table, key: str, counters: Sequence[Counter], time: str) -> dict[str, pa.Array]:
+def _by_key(
+    rows: pa.Table, events: pa.Table, key: str, counters: Sequence[Counter], time: str, as_of: Times | None,
+    since: Times | None,
+) -> dict[str, pa.Array]:  # fmt: skip
     needed = [key, time, *(c.column for c in counters if c.column is not None)]
     for table, names, what in ((events, needed, "events"), (rows, [key, time], "rows")):
         missing = [name for name in names if name not in table.column_names]
@@ -109,17 +137,22 @@ def _by_key(rows: pa.Table, events: pa.Table, key: str, counters: Sequence[Count
     event_codes = event_key.indices.to_numpy(zero_copy_only=False).astype(np.int64)
     positions = pc.index_in(rows[key].combine_chunks().cast(event_key.dictionary.type), event_key.dictionary)
     row_codes: NDArray[np.int64] = pc.fill_null(positions, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    event_times, row_times = _times(events, time), _times(rows, time)
+    times_of_events, row_times = event_times(events, time), event_times(rows, time)
 
-    order = np.lexsort((event_times, event_codes))
-    codes, times = event_codes[order], event_times[order]
+    order = np.lexsort((times_of_events, event_codes))
+    codes, times = event_codes[order], times_of_events[order]
     # One integer that sorts like (key, time): a binary search then counts the key's events before a row's time. Times
     # are replaced by their ranks, since keys times a span of milliseconds or less can exceed 64 bits.
     moments = np.unique(times)
     n_ranks = len(moments) + 1
-    event_ranks, row_ranks = np.searchsorted(moments, times), np.searchsorted(moments, row_times)
-    ends = np.searchsorted(codes * n_ranks + event_ranks, row_codes * n_ranks + row_ranks, side="left")
-    starts = np.searchsorted(codes, row_codes, side="left")
+    until = row_times if as_of is None else np.minimum(row_times, as_of)
+    places = codes * n_ranks + np.searchsorted(moments, times)
+    ends = np.searchsorted(places, row_codes * n_ranks + np.searchsorted(moments, until), side="left")
+    if since is None:
+        starts = np.searchsorted(codes, row_codes, side="left")
+    else:
+        starts = np.searchsorted(places, row_codes * n_ranks + np.searchsorted(moments, since), side="left")
+        starts = np.minimum(starts, ends)
     is_known = row_codes >= 0
     starts, ends = np.where(is_known, starts, 0), np.where(is_known, ends, 0)
     n = (ends - starts).astype(np.float64)
@@ -144,7 +177,8 @@ def _by_key(rows: pa.Table, events: pa.Table, key: str, counters: Sequence[Count
     return result
 
 
-def _times(table: pa.Table, time: str) -> NDArray[np.int64]:
+def event_times(table: pa.Table, time: str) -> NDArray[np.int64]:
+    """The column `time` in milliseconds, int64[rows].   Raises TableError for a missing time."""
     column = table[time]
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("ms"))

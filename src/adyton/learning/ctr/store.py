@@ -40,6 +40,7 @@ def save(model: TrainedModel, path: Path) -> None:
         "training_rows": model.training_rows,
         "scale": model.scale,
         "shift": model.shift,
+        "data_sha256": list(model.data_sha256),
     }
     arrays = {
         f"{index}/{name}": tensor.numpy()
@@ -98,4 +99,5 @@ def _restore(head: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> T
         training_rows=int(head["training_rows"]),
         scale=float(head["scale"]),
         shift=float(head["shift"]),
+        data_sha256=tuple(head["data_sha256"]),
     )

@@ -26,7 +26,7 @@ from adyton.learning.errors import ModelError, TableError
 from adyton.learning.metrics import Metric
 from adyton.learning.schema import Column, Role, TableSchema
 
-__all__ = ["Check", "RowSplit", "TrainedModel", "side_vectors", "train"]
+__all__ = ["Check", "RowSplit", "TrainedModel", "feature_columns", "side_vectors", "train"]
 
 ROWS_PER_COUNT = 1_000
 SMALLEST_COUNT, LARGEST_COUNT = 5, 20
@@ -38,6 +38,7 @@ class TrainedModel:
 
     shift: added to every logit so that predictions average to the click rate on validation rows (calibration of level).
     scale: multiplies every logit (calibration of spread, Platt); both 0 and 1 when not calibrated.
+    data_sha256: of the files that training rows came from, as far as the caller knows; those of `start` come first.
     """
 
     encoder: FieldEncoder
@@ -49,6 +50,7 @@ class TrainedModel:
     training_rows: int
     scale: float = 1.0
     shift: float = 0.0
+    data_sha256: tuple[str, ...] = ()
 
     def logits(self, table: pa.Table) -> NDArray[np.float64]:
         """Calibrated logits float64[B].   Raises TableError for a missing or unfit column.
@@ -111,6 +113,7 @@ def train(
     seed: int,
     row_weights: NDArray[np.float64] | None = None,
     start: TrainedModel | None = None,
+    data_sha256: tuple[str, ...] = (),
     progress: Callable[[Check], None] | None = None,
 ) -> TrainedModel:
     """A factorised model of `schema.label` on `split.train`, stopped on `split.validation`.
@@ -118,6 +121,7 @@ def train(
     row_weights: [rows of table], weight of each training row in the loss, 1 if None.
     start: a model to go on from, such as yesterday's on a new day's rows: its fields, vocabularies and weights are
         kept, and of `config` only what says how to train is used.
+    data_sha256: noted in the model.
     Raises FeatureError for features that may not be used, TableError for a table that does not fit, ModelError for
     labels of one class.
     """
@@ -126,7 +130,7 @@ def train(
             config,
             **{name: getattr(start.config, name) for name in ("features", "fm_dim", "head_dim", "hidden", "members")},
         )
-    columns = _feature_columns(schema, config)
+    columns = feature_columns(schema, config)
     schema.select([*(column.name for column in columns), schema.label.name]).check(table)
     labels = table[schema.label.name].cast(pa.int64()).to_numpy()
     if not np.isin(labels, (0, 1)).all():
@@ -150,7 +154,10 @@ def train(
             network.load_state_dict(start.members[index].state_dict())
         checks.extend(train_member(network, data, config, rng, index, progress))
         members.append(network)
-    model = TrainedModel(encoder, tuple(members), schema, config, seed, tuple(checks), len(split.train))
+    seen = dict.fromkeys((*(start.data_sha256 if start is not None else ()), *data_sha256))
+    model = TrainedModel(
+        encoder, tuple(members), schema, config, seed, tuple(checks), len(split.train), data_sha256=tuple(seen)
+    )
     if not config.calibrate:
         return model
     logits = model.logits(table.take(pa.array(split.validation)))
@@ -178,7 +185,8 @@ def _new_member(
     return network
 
 
-def _feature_columns(schema: TableSchema, config: TrainConfig) -> tuple[Column, ...]:
+def feature_columns(schema: TableSchema, config: TrainConfig) -> tuple[Column, ...]:
+    """The columns that a model of `config` reads.   Raises FeatureError."""
     if config.features is not None:
         return schema.features(config.features)
     return tuple(column for column in schema.features() if column.role is not Role.USER_ID)

@@ -10,6 +10,7 @@ columns, the outcomes, and the label `is_click`. Categories are strings or integ
 
 from __future__ import annotations
 
+import hashlib
 from enum import Enum
 from functools import cache
 from importlib import resources
@@ -141,6 +142,13 @@ def _party_table(logs: tuple[str, ...], schema: TableSchema) -> pa.Table:
         else:
             arrays.append(items[name].take(item_rows))
     return pa.table(arrays, names=list(schema.names)).combine_chunks()
+
+
+def shipped_sha256() -> tuple[str, ...]:
+    """SHA-256 of the shipped files that tables are made of, in the order of their names, as hexadecimal digits."""
+    folder = resources.files("adyton.learning.datasets.kuairand")
+    files = sorted(file.name for file in folder.iterdir() if file.name.endswith(".parquet"))
+    return tuple(hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest() for name in files)
 
 
 def _shipped(name: str) -> pa.Table:
