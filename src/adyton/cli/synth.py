@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,6 +121,20 @@ def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: 
 @click.option("--test", type=_FILE, help="Later real rows; adds utility.")
 @click.option("--schema", "schema_file", type=_FILE, required=True)
 @click.option("--seed", type=int, default=0, show_default=True)
+@click.option(
+    "--shadow-models", type=click.IntRange(0), default=0, help="Refit this often and attack; even, 16 is good."
+)
+@click.option(
+    "--max-rows-per-user",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="As in the fit, for shadow models.",
+)
+@click.option("--domains", "domains_file", type=_FILE, help="As in the fit, for shadow models.")
+@click.option("--partner-columns", metavar="A,B", help="Measure the lift of these columns; needs --test.")
+@click.option("--match-on", metavar="COLUMN", help="For the lift: bins of the party's own score, in both tables.")
+@click.option("--joined-schema", type=_FILE, help="For the lift: schema of the real tables, if they hold more columns.")
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--page", type=_FILE, help="Also write a page (HTML) that says how to read the figures.")
 def report_command(
@@ -129,25 +144,79 @@ def report_command(
     test: Path | None,
     schema_file: Path,
     seed: int,
+    shadow_models: int,
+    max_rows_per_user: int,
+    domains_file: Path | None,
+    partner_columns: str | None,
+    match_on: str | None,
+    joined_schema: Path | None,
     as_json: bool,
     page: Path | None,
 ) -> None:
     """Measure a synthetic table: fidelity with its ceiling, utility, and what attacks find."""
-    from adyton.learning.synth.report import html, report, text
+    from adyton.learning.synth.report import report, text
+    from adyton.learning.synth.report_page import html
 
-    synthetic_table = _table(synthetic)
+    synthetic_table, train_table, schema = _table(synthetic), _table(train), _schema(schema_file)
+    test_table = None if test is None else _table(test)
+    lift = None
+    if partner_columns is not None:
+        if test_table is None:
+            raise BadInputError("the lift is measured on later real rows", hint="give --test")
+        from adyton.learning.synth.lift import lift_kept
+
+        wide = schema if joined_schema is None else _schema(joined_schema)
+        partner = [name.strip() for name in partner_columns.split(",")]
+        lift = lift_kept(train_table, synthetic_table, test_table, wide, partner, score=match_on, seed=seed)
+    guarantee = _stated(synthetic_table)
+    shadow = None
+    if shadow_models:
+        from adyton.learning.synth.shadow import shadow_attack
+
+        refit = _refit(guarantee, schema, synthetic_table.num_rows, max_rows_per_user, _domains(domains_file), seed)
+        shadow = shadow_attack(train_table, schema, refit, shadows=shadow_models, seed=seed)
     made = report(
         synthetic=synthetic_table,
-        guarantee=_stated(synthetic_table),
-        train=_table(train),
+        guarantee=guarantee,
+        train=train_table,
         holdout=_table(holdout),
-        test=None if test is None else _table(test),
-        schema=_schema(schema_file),
+        test=test_table,
+        schema=schema,
         seed=seed,
+        shadow=shadow,
+        lift=lift,
     )
     if page is not None:
         _write(page, html(made).encode())
     click.echo(json.dumps(made.as_json(), indent=2) if as_json else text(made))
+
+
+def _refit(
+    guarantee: object,
+    schema: TableSchema,
+    n_rows: int,
+    max_rows_per_user: int,
+    domains: dict[str, PublicDomain],
+    seed: int,
+) -> Callable[[pa.Table, int], pa.Table]:
+    """Fits as the file says that it was made. Fixed noise: shadow models are thrown away."""
+    from adyton.kernel.chance import InsecureFixedRandom, stream
+    from adyton.learning.synth.contract import FitRequest
+    from adyton.learning.synth.plugins import fit_named
+
+    if not isinstance(guarantee, dict) or "synthesizer" not in guarantee:
+        raise BadInputError("the synthetic table does not say how it was made, so that it cannot be made again")
+    words = {str(key): value for key, value in guarantee.items()}
+    loss = None if words.get("epsilon") is None else _loss(str(words["epsilon"]), str(words["delta"]))
+
+    def refit(rows: pa.Table, number: int) -> pa.Table:
+        source = InsecureFixedRandom(seed, "shadow model", number)
+        unit = str(words["unit"]) if loss is not None else "user"
+        request = FitRequest(loss, unit, max_rows_per_user, source, domains)
+        fitted = fit_named(str(words["synthesizer"]), rows, schema, request)
+        return fitted.sample(n_rows, stream(seed, "shadow sample", number))
+
+    return refit
 
 
 def _stated(table: pa.Table) -> object:

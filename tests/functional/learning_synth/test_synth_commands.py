@@ -129,3 +129,51 @@ def test_something_else_is_not_a_model(folder: Path) -> None:
 
 def test_an_inexact_epsilon_is_refused(folder: Path) -> None:
     assert isinstance(_fit(folder, "--epsilon", "much").exception, BadInputError)
+
+
+def _reported(folder: Path, *more: str) -> Result:
+    made = folder / "made.parquet"
+    if not made.exists():
+        _fit(folder)
+        CliRunner().invoke(synth, ["sample", str(folder / "model"), "-n", "2500", "-o", str(made)])
+    arguments = ["report", "--synthetic", str(made), "--schema", str(folder / "schema.json")]
+    for name in ("train", "holdout", "test"):
+        arguments += [f"--{name}", str(folder / f"{name}.parquet")]
+    return CliRunner().invoke(synth, [*arguments, *more])
+
+
+def test_the_page_draws_its_figures_and_holds_nothing_that_is_loaded(folder: Path) -> None:
+    page = folder / "page.html"
+    reported = _reported(folder, "--page", str(page), "--shadow-models", "4", "--json")
+    found = json.loads(reported.stdout)["privacy"]["shadow_membership"]
+    written = page.read_text()
+
+    assert found["shadow_models"] == 4
+    assert found["auc"]["low"] < found["auc"]["value"] < found["auc"]["high"]
+    assert written.count("<svg") == 3
+    assert "<script" not in written
+    assert 'src="' not in written
+    for words in ("epsilon 3, delta 1e-06, unit user", "zCDP", "GAUC, trees", "log loss", "shadow models", "fresh"):
+        assert words in written
+
+
+@pytest.mark.slow
+def test_the_lift_of_a_partners_columns_is_reported(folder: Path) -> None:
+    reported = _reported(folder, "--partner-columns", "age", "--json")
+    lift = json.loads(reported.stdout)["lift"]
+
+    assert lift["lift_real"]["low"] > 0
+    assert lift["share_kept"]["value"] > 0.5
+
+
+def test_a_lift_without_later_rows_and_shadows_of_an_unknown_origin_are_refused(folder: Path) -> None:
+    made = folder / "train.parquet"
+    arguments = ["report", "--schema", str(folder / "schema.json"), "--synthetic", str(made), "--train", str(made)]
+    arguments += ["--holdout", str(folder / "holdout.parquet")]
+    for more, words in (
+        (["--partner-columns", "age"], "later real rows"),
+        (["--shadow-models", "4"], "how it was made"),
+    ):
+        refused = CliRunner().invoke(synth, [*arguments, *more])
+        assert isinstance(refused.exception, BadInputError)
+        assert words in str(refused.exception)

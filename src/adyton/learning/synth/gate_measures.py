@@ -90,7 +90,9 @@ def measure(
         ),
         attribute_inference=attribute_inference(train, holdout, made, secret, stream(seed, "attribute")),
         attacked_attribute=columns[secret].name,
-        singling_out=singling_out(train, holdout, made, stream(seed, "singling out")),
+        singling_out=singling_out(
+            train, holdout, made, stream(seed, "singling out"), train_users=of_train, holdout_users=of_holdout
+        ),
         linkability=linkability(
             train, holdout, made, stream(seed, "linkability"), train_users=of_train, holdout_users=of_holdout
         ),

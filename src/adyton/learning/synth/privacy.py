@@ -26,7 +26,7 @@ from adyton.learning.synth.compared import Ints
 
 _Z95 = 1.96
 _ATTACKED_ROWS = 1500
-_REFERENCE_ROWS = 6000
+REFERENCE_ROWS = 6000
 _HALVINGS = 5
 
 
@@ -79,7 +79,7 @@ def closer_to_train(train: Ints, holdout: Ints, synthetic: Ints, rng: np.random.
 
     A smoke test: it finds copied rows and nothing subtler. The interval is the normal one over the rows asked.
     """
-    n = min(len(train), len(holdout), _REFERENCE_ROWS)
+    n = min(len(train), len(holdout), REFERENCE_ROWS)
     probes = _some(synthetic, _ATTACKED_ROWS, rng)
     to_train = nearest(probes, _some(train, n, rng))[0]
     to_holdout = nearest(probes, _some(holdout, n, rng))[0]
@@ -112,9 +112,9 @@ def membership_inference(
     members, outsiders = train[_one_each(of_train, rng)], holdout[rest[_one_each(of_holdout[rest], rng)]]
     n = min(len(members), len(outsiders), _ATTACKED_ROWS)
     candidates = np.concatenate([_some(members, n, rng), _some(outsiders, n, rng)])
-    size = min(len(synthetic), len(reference), _REFERENCE_ROWS)
-    near_synthetic = _closeness(candidates, _some(synthetic, size, rng))
-    near_real = _closeness(candidates, _some(reference, size, rng))
+    size = min(len(synthetic), len(reference), REFERENCE_ROWS)
+    near_synthetic = closeness(candidates, _some(synthetic, size, rng))
+    near_real = closeness(candidates, _some(reference, size, rng))
     # Exact copies are sought in the whole table; the densities need only a sample of it.
     copies = np.isin(_row_keys(candidates), _row_keys(synthetic))
     score = near_synthetic - near_real + 2.0 * copies
@@ -127,7 +127,7 @@ def attribute_inference(
 ) -> Advantage:
     """Guessing column `secret` from all others by the nearest synthetic row: members against holdout."""
     known = [column for column in range(train.shape[1]) if column != secret]
-    base = _some(synthetic, 2 * _REFERENCE_ROWS, rng)
+    base = _some(synthetic, 2 * REFERENCE_ROWS, rng)
     n = min(len(train), len(holdout), _ATTACKED_ROWS)
     hits = []
     for rows in (_some(train, n, rng), _some(holdout, n, rng)):
@@ -137,15 +137,28 @@ def attribute_inference(
 
 
 def singling_out(
-    train: Ints, holdout: Ints, synthetic: Ints, rng: np.random.Generator, *, columns: int = 4, guesses: int = 1000
+    train: Ints,
+    holdout: Ints,
+    synthetic: Ints,
+    rng: np.random.Generator,
+    *,
+    train_users: Ints | None = None,
+    holdout_users: Ints | None = None,
+    columns: int = 4,
+    guesses: int = 1000,
 ) -> Advantage:
     """Guesses "exactly one person has these values", taken from unique synthetic rows, right for members or holdout.
 
-    A guess is the values of `columns` random columns of a synthetic row that no other synthetic row shares. Both sides
-    are cut to the same number of rows, since a guess is more often unique among fewer rows.
+    A guess is the values of `columns` random columns of a synthetic row that no other synthetic row shares. Each user
+    is there in one row, and both sides are cut to the same number: a guess is more often unique among fewer rows, and
+    less often where rows of one user resemble each other.   users: whose row it is.
     """
-    n = min(len(train), len(holdout))
-    members, outsiders = _some(train, n, rng), _some(holdout, n, rng)
+    sides = [
+        rows if users is None else rows[_one_each(users, rng)]
+        for rows, users in ((train, train_users), (holdout, holdout_users))
+    ]
+    n = min(map(len, sides))
+    members, outsiders = (_some(rows, n, rng) for rows in sides)
     columns = min(columns, train.shape[1])
     made = {0: 0, 1: 0}
     tried = 0
@@ -185,7 +198,7 @@ def linkability(
     """
     if train.shape[1] < 2:
         return Advantage(0.0, 0.0, Estimate(0.0, 0.0, 0.0))
-    base = _some(synthetic, 2 * _REFERENCE_ROWS, rng)
+    base = _some(synthetic, 2 * REFERENCE_ROWS, rng)
     sides = []
     for rows, users in ((train, train_users), (holdout, holdout_users)):
         sides.append(rows if users is None else rows[_one_each(users, rng)])
@@ -249,7 +262,7 @@ def nearest(rows: Ints, base: Ints) -> tuple[Ints, Ints]:
     return best, index
 
 
-def _closeness(rows: Ints, base: Ints) -> npt.NDArray[np.float64]:
+def closeness(rows: Ints, base: Ints) -> npt.NDArray[np.float64]:
     """Log density of `base` around each row: a kernel that quarters with each differing column, float64[B]."""
     density, weight = np.empty(len(rows)), 0.25 ** np.arange(128, dtype=np.float32)
     for start, distances in _distance_blocks(rows, base):

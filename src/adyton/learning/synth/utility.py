@@ -19,11 +19,12 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from adyton.learning.errors import MetricError
 from adyton.learning.metrics import auc, gauc, logloss
 from adyton.learning.schema import Role, TableSchema
-from adyton.learning.synth.compared import Ints, compared
+from adyton.learning.synth.compared import Floats, Ints, compared
 
+LOGISTIC, TREES = "logistic", "trees"
 _TREE_CATEGORIES = 254
 """More categories than this are cut to the most frequent ones; scikit-learn's trees take 255."""
-_INPUT_ROLES = frozenset({Role.ITEM_ID, Role.USER, Role.AD, Role.CONTEXT, Role.SEQUENCE})
+INPUT_ROLES = frozenset({Role.ITEM_ID, Role.USER, Role.AD, Role.CONTEXT, Role.SEQUENCE})
 
 
 @dataclass(frozen=True)
@@ -72,27 +73,30 @@ def utility(
 
 def train_and_test(train: pa.Table, test: pa.Table, schema: TableSchema, *, seed: int = 0) -> dict[str, TestScores]:
     """Scores on `test` of the two models trained on `train`. A train table with one class scores as a coin does."""
+    predicted = predictions(train, test, schema, seed=seed)
+    labels = np.asarray(test.column(schema.label.name).to_numpy(), np.int64)
+    users = None
+    if schema.with_role(Role.USER_ID) and schema.user_id.name in test.column_names:
+        users = test.column(schema.user_id.name).to_numpy()
+    return {name: _scores(labels, probabilities, users) for name, probabilities in predicted.items()}
+
+
+def predictions(train: pa.Table, test: pa.Table, schema: TableSchema, *, seed: int = 0) -> dict[str, Floats]:
+    """Chance of a click for each row of `test` by model name, float64[B]; one half where `train` has one class."""
     columns = compared([train, test], schema)
     label = next((c for c in columns if c.role is Role.LABEL), None)
     if label is None or label.categories is None:
         raise MetricError("utility needs a label in the schema")
-    label_name = label.name
-    y_train, y_test = (np.asarray(t.column(label_name).to_numpy(), np.int64) for t in (train, test))
-    inputs = [column.binned() for column in columns if column.role in _INPUT_ROLES]
-    x_train, x_test = (np.column_stack([codes[side] for codes, _ in inputs]) for side in (0, 1))
-    users = None
-    if schema.with_role(Role.USER_ID) and schema.user_id.name in test.column_names:
-        users = test.column(schema.user_id.name).to_numpy()
+    y_train = np.asarray(train.column(label.name).to_numpy(), np.int64)
     if np.unique(y_train).size < 2:
-        guess = np.full(y_test.size, 0.5)
-        return {name: _scores(y_test, guess, users) for name in ("logistic", "trees")}
+        return dict.fromkeys((LOGISTIC, TREES), np.full(test.num_rows, 0.5))
+    inputs = [column.binned() for column in columns if column.role in INPUT_ROLES]
+    x_train, x_test = (np.column_stack([codes[side] for codes, _ in inputs]) for side in (0, 1))
     with threadpool_limits(1):  # spinning OpenMP threads cost far more than they bring on a shared machine
-        return _fit_and_score(x_train, y_train, x_test, y_test, users, seed)
+        return _fitted_predictions(x_train, y_train, x_test, seed)
 
 
-def _fit_and_score(
-    x_train: Ints, y_train: Ints, x_test: Ints, y_test: Ints, users: npt.NDArray[np.object_] | None, seed: int
-) -> dict[str, TestScores]:
+def _fitted_predictions(x_train: Ints, y_train: Ints, x_test: Ints, seed: int) -> dict[str, Floats]:
     encoder = OneHotEncoder(handle_unknown="ignore")
     one_hot = encoder.fit_transform(x_train)
     linear = LogisticRegression(C=0.3, max_iter=100).fit(one_hot, y_train)
@@ -108,8 +112,8 @@ def _fit_and_score(
         random_state=seed,
     ).fit(_ranked(x_train, frequent), y_train)
     return {
-        "logistic": _scores(y_test, linear.predict_proba(encoder.transform(x_test))[:, 1], users),
-        "trees": _scores(y_test, trees.predict_proba(_ranked(x_test, frequent))[:, 1], users),
+        LOGISTIC: linear.predict_proba(encoder.transform(x_test))[:, 1],
+        TREES: trees.predict_proba(_ranked(x_test, frequent))[:, 1],
     }
 
 
