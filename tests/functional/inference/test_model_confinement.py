@@ -18,6 +18,8 @@ import pytest
 from adyton.auction.inference.client import InferenceClient
 from adyton.auction.inference.confinement import model_command
 from adyton.auction.inference.errors import InferenceDownError
+from adyton.auction.inference.model_process import ModelTable
+from adyton.auction.inference.models import _OnnxModel
 from adyton.sandbox.isolation import Isolation
 
 ATTEMPTS = """
@@ -95,6 +97,26 @@ def test_a_model_that_asks_for_too_much_memory_costs_its_own_prediction() -> Non
                     assert entry["error"]["error_type"] in ("MODEL_EXECUTION", "GRPC")
 
     asyncio.run(work())
+
+
+def test_the_threads_of_the_configuration_reach_the_process_and_its_runtime(tmp_path: Path) -> None:
+    command = model_command(tmp_path, threads=3, isolation=Isolation.PROCESS)
+    assert command.arguments[-1] == "3"
+    assert command.environment["OMP_NUM_THREADS"] == "3"
+
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Identity", ["x"], ["y"])],
+        "same",
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    (tmp_path / "model.onnx").write_bytes(bytes(model.SerializeToString()))
+    table = ModelTable(threads=3)
+    table.load("same/", tmp_path, "")
+    loaded = table._models["same/"]
+    assert isinstance(loaded, _OnnxModel)
+    assert loaded._session.get_session_options().intra_op_num_threads == 3
 
 
 def test_an_interpreter_that_is_none_is_refused_by_name(tmp_path: Path) -> None:
