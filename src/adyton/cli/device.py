@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-import dataclasses
 import json
 import ssl
 import sys
@@ -150,7 +149,12 @@ def list_signals(settings: _Settings, as_json: bool) -> None:
 def apps(settings: _Settings, as_json: bool) -> None:
     """Apps that hold signals or are blocked."""
     uses = _with_device(settings, _sync(lambda opened: opened.list_apps()))
-    _print_rows([dataclasses.asdict(use) for use in uses], ("package", "signals", "size_bytes", "blocked"), as_json)
+    rows = []
+    for use in uses:
+        at_ms = use.consented_at_ms
+        facts = {"package": use.package, "signals": use.signals, "size_bytes": use.size_bytes, "blocked": use.blocked}
+        rows.append({**facts, "consented_at": None if at_ms is None else iso_utc(at_ms)})
+    _print_rows(rows, ("package", "signals", "size_bytes", "blocked", "consented_at"), as_json)
 
 
 @device.command("install-encoder")

@@ -19,12 +19,13 @@ class SignalFacts:
 
 @dataclass(frozen=True)
 class AppUse:
-    """An app that holds signals."""
+    """An app that holds signals or is blocked. `consented_at_ms`: its first permitted call, None if there was none."""
 
     package: str
     signals: int
     size_bytes: int
     blocked: bool
+    consented_at_ms: int | None
 
 
 @dataclass(frozen=True)

@@ -152,12 +152,12 @@ class DeviceStore:
     def apps(self) -> list[AppUse]:
         """Apps that hold signals or are blocked."""
         rows = self._rows(
-            "SELECT p.package, count(s.row), coalesce(sum(s.size_bytes), 0), coalesce(a.blocked, 0) "
+            "SELECT p.package, count(s.row), coalesce(sum(s.size_bytes), 0), coalesce(a.blocked, 0), a.consented_at_ms "
             "FROM (SELECT package FROM signal UNION SELECT package FROM app WHERE blocked) p "
             "LEFT JOIN signal s ON s.package = p.package LEFT JOIN app a ON a.package = p.package "
             "GROUP BY p.package ORDER BY p.package"
         )
-        return [AppUse(package, n, size, bool(blocked)) for package, n, size, blocked in rows]
+        return [AppUse(package, n, size, bool(blocked), at_ms) for package, n, size, blocked, at_ms in rows]
 
     def buyers(self) -> list[BuyerId]:
         """Every ad tech with anything stored."""
@@ -201,6 +201,7 @@ class DeviceStore:
                 self._run(f"DELETE FROM {table}")  # noqa: S608
             self._run("UPDATE revision SET n = n + 1")
             self._run("DELETE FROM app WHERE NOT blocked")
+            self._run("UPDATE app SET consented_at_ms = NULL")
         self._run("VACUUM")
 
     # ---- encoders and payloads

@@ -170,6 +170,26 @@ def test_maintenance_deletes_what_a_blocked_app_still_holds_and_selections_of_ye
         asyncio.run(device.report_impression(number))
 
 
+def test_the_first_permitted_call_of_an_app_is_its_consent_until_a_reset() -> None:
+    device, clock = make()
+    update = json.dumps({"put": {"AAAAAQ==": base64.b64encode(b"x").decode()}})
+
+    def consents() -> dict[str, int | None]:
+        return {use.package: use.consented_at_ms for use in device.list_apps()}
+
+    first_ms = clock.now_ms()
+    device.apply_update(BUYER, "com.news", update)
+    clock.advance_ms(1000)
+    device.apply_update(BUYER, "com.news", update)
+    device.block_app("com.shop")
+    device.apply_update(BUYER, "com.shop", update)
+    assert consents() == {"com.news": first_ms, "com.shop": None}
+
+    device.block_app("com.news")
+    device.reset()
+    assert consents() == {"com.news": None, "com.shop": None}
+
+
 def test_debug_settings_reach_the_input() -> None:
     for prod, reporting_on in ((True, False), (False, True)):
         policy = AuctionPolicy(prod_debug=prod, enable_debug_reporting=reporting_on)
