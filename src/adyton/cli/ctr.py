@@ -11,6 +11,7 @@ import click
 
 from adyton.cli.ctr_compare import compare_command, cross_domain_command
 from adyton.cli.ctr_data import FILE, data_options, data_sha256, epoch_ms, load, times_of, write_or_explain
+from adyton.cli.ctr_private import charge_of, private_options, train_and_pay
 from adyton.kernel.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ ctr.add_command(cross_domain_command)
 )
 @click.option("--start", type=FILE, help="A model to go on from, such as yesterday's: its fields and weights are kept.")
 @click.option("--seed", type=int, default=0, show_default=True)
+@private_options
 @click.option("-o", "--output", type=FILE, required=True, help="Where the model goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the training report as JSON.")
 def train_command(
@@ -68,10 +70,22 @@ def train_command(
     trainer: str,
     start: Path | None,
     seed: int,
+    dp_epsilon: str | None,
+    dp_delta: str,
+    ledger: Path | None,
+    counter: Path | None,
+    owner: str,
+    population: str,
+    budget_epsilon: str,
+    budget_delta: str,
     output: Path,
     as_json: bool,
 ) -> None:
-    """Train on DATA's rows before --validation-from, stop on the rows before --test-from."""
+    """Train on DATA's rows before --validation-from, stop on the rows before --test-from.
+
+    With --dp-epsilon the model is differentially private for each user, paid from the owner's ledger. Such training
+    looks at nothing else of the data: no row of --validation-from on, no early stop, no calibration.
+    """
     from adyton.learning.ctr import store
     from adyton.learning.ctr.config import TrainConfig, Trainer
     from adyton.learning.ctr.training import Check, RowSplit, train
@@ -84,6 +98,12 @@ def train_command(
     split = RowSplit.of_times(
         times_of(table, schema), validation_from_ms=epoch_ms(validation_from), test_from_ms=epoch_ms(test_from)
     )
+    if dp_epsilon is not None:
+        if with_user_id or start is not None:
+            raise click.UsageError("--dp-epsilon goes with neither --with-user-id nor --start")
+        charge = charge_of(dp_epsilon, dp_delta, ledger, counter, owner, population, budget_epsilon, budget_delta)
+        train_and_pay(table, schema, split.train, features or None, charge, output, seed=seed, as_json=as_json)
+        return
     config = TrainConfig(
         features=chosen,
         stop_on=Metric(stop_on),

@@ -41,6 +41,7 @@ def save(model: TrainedModel, path: Path) -> None:
         "scale": model.scale,
         "shift": model.shift,
         "data_sha256": list(model.data_sha256),
+        "privacy": model.privacy,
     }
     arrays = {
         f"{index}/{name}": tensor.numpy()
@@ -100,4 +101,5 @@ def _restore(head: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> T
         scale=float(head["scale"]),
         shift=float(head["shift"]),
         data_sha256=tuple(head["data_sha256"]),
+        privacy=head.get("privacy"),
     )

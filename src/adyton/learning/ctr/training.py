@@ -39,6 +39,7 @@ class TrainedModel:
     shift: added to every logit so that predictions average to the click rate on validation rows (calibration of level).
     scale: multiplies every logit (calibration of spread, Platt); both 0 and 1 when not calibrated.
     data_sha256: of the files that training rows came from, as far as the caller knows; those of `start` come first.
+    privacy: the differential privacy of its training in words, None when it has none (`private_trainer`).
     """
 
     encoder: FieldEncoder
@@ -51,6 +52,7 @@ class TrainedModel:
     scale: float = 1.0
     shift: float = 0.0
     data_sha256: tuple[str, ...] = ()
+    privacy: str | None = None
 
     def logits(self, table: pa.Table) -> NDArray[np.float64]:
         """Calibrated logits float64[B].   Raises TableError for a missing or unfit column.
