@@ -32,7 +32,7 @@ from adyton.kernel.chance import stream
 from adyton.learning.ctr import recipe
 from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.features import with_counters
-from adyton.learning.ctr.history import with_history
+from adyton.learning.ctr.history import with_history, with_target_statistics
 from adyton.learning.ctr.references import codes_of, compare
 from adyton.learning.ctr.training import RowSplit, TrainedModel, train
 from adyton.learning.datasets.kuairand import tables as kuairand
@@ -44,9 +44,17 @@ NOT_IN_PROTOCOL = {
     "server_height", "server_width", "upload_dt", "visible_status",
 }  # fmt: skip
 PROTOCOL_FIELDS = tuple(c.name for c in kuairand.FULL_SCHEMA.features() if c.name not in NOT_IN_PROTOCOL)
-PROTOCOL_CONFIG = replace(recipe.ENSEMBLE, features=PROTOCOL_FIELDS, min_count=2)
 CHINA_MIDNIGHT_MS = 16 * 3_600_000
-TEST_FROM_MS = 1_651_680_000_000  # 5 May 2022 in China
+VALIDATION_FROM_MS = 1_651_593_600_000  # 4 May 2022 in China
+TEST_FROM_MS = VALIDATION_FROM_MS + 86_400_000
+STATISTICS = ("user seen in training", "user rate in training")
+PROTOCOL_CONFIG = replace(
+    recipe.ENSEMBLE,
+    features=(*PROTOCOL_FIELDS, *STATISTICS),
+    min_count=2,
+    # Two of three members know the user by id, the third by the statistics of the id.
+    leave_out=(STATISTICS, STATISTICS, ("user_id",)),
+)
 
 
 def main() -> None:
@@ -76,12 +84,13 @@ def main() -> None:
 
 
 def protocol(seed: int, members: int) -> TrainedModel:
-    table = kuairand.full_log()
+    table, schema, _, _ = _full_log()
     config = replace(PROTOCOL_CONFIG, members=members)
     # Compiling the kernels is not training.
-    _train(table.slice(0, 200_000), kuairand.FULL_SCHEMA, replace(config, features=("tab", "hour"), members=1), seed)
+    small = replace(config, features=("tab", "hour"), members=1, leave_out=())
+    _train(table.slice(0, 200_000), schema, small, seed)
     cpu = time.process_time()
-    model, seconds, test = _train(table, kuairand.FULL_SCHEMA, config, seed)
+    model, seconds, test = _train(table, schema, config, seed)
     cpu = time.process_time() - cpu
     started = time.perf_counter()
     predicted = model.predict(test)
@@ -103,7 +112,7 @@ def protocol(seed: int, members: int) -> TrainedModel:
 
 def compared(seed: int, model: TrainedModel, names: list[str]) -> None:
     """The price of factorising (the twin), and other kinds of model through kept libraries."""
-    table, split, test = _full_log()
+    table, _, split, test = _full_log()
     for name in names:
         started = time.perf_counter()
         for reference in compare(model, table, split=split, test=test, names=[name], draws=200):
@@ -112,7 +121,7 @@ def compared(seed: int, model: TrainedModel, names: list[str]) -> None:
 
 def peer(seed: int, model: TrainedModel, python: Path) -> None:
     """DeepFM by deepctr-torch, on the codes that our fields make of the same rows, one after the other in one run."""
-    table, split, test = _full_log()
+    table, _, split, test = _full_log()
     codes, sizes = codes_of(model.encoder, table)
     with tempfile.TemporaryDirectory() as scratch:
         rows, predicted = Path(scratch) / "rows.npz", Path(scratch) / "predicted.npy"
@@ -140,7 +149,7 @@ def counters(seed: int, members: int) -> None:
             groups=groups,
         )  # fmt: skip
         added = tuple(column for column in schema.names if column not in kuairand.FULL_SCHEMA)
-        config = replace(PROTOCOL_CONFIG, members=members, features=(*PROTOCOL_FIELDS, *added))
+        config = replace(PROTOCOL_CONFIG, members=members, features=(*PROTOCOL_FIELDS, *added), leave_out=())
         model, seconds, test = _train(counted, schema, config, seed)
         measured = evaluate(*_labels_and(test, model.predict(test)))
         _print(
@@ -168,11 +177,12 @@ def cross_domain(seed: int, members: int) -> None:
         _print({"lift": metric.value, "seed": seed}, lift.as_json())
 
 
-def _full_log() -> tuple[pa.Table, RowSplit, np.ndarray]:
-    table = kuairand.full_log()
+def _full_log() -> tuple[pa.Table, TableSchema, RowSplit, np.ndarray]:
+    """The table and schema with target statistics of training rows, the split, and the rows of the test."""
+    table, schema = with_target_statistics(kuairand.full_log(), kuairand.FULL_SCHEMA, fit_until_ms=VALIDATION_FROM_MS)
     dates = np.asarray(table["date"])
     split = RowSplit.of_dates(dates, last_train=kuairand.LAST_TRAIN_DATE, last_validation=kuairand.VALIDATION_DATE)
-    return table, split, np.flatnonzero(dates > kuairand.VALIDATION_DATE)
+    return table, schema, split, np.flatnonzero(dates > kuairand.VALIDATION_DATE)
 
 
 def _train(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from adyton.kernel.records import ModelArtifact
+from adyton.learning.ctr import store
 from adyton.learning.ctr.artifact import (
     UNKNOWN_ID,
     ArtifactScorer,
@@ -23,7 +26,8 @@ from adyton.learning.ctr.artifact import (
 )
 from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.fields import FieldEncoder, Side
-from adyton.learning.ctr.training import RowSplit, TrainedModel, train
+from adyton.learning.ctr.network import FactorisedNetwork, combine
+from adyton.learning.ctr.training import RowSplit, TrainedModel, side_vectors, train
 from adyton.learning.errors import FeatureError, ModelError, TableError
 from adyton.learning.metrics import Metric, auc
 from adyton.learning.schema import Column, Kind, Role, TableSchema
@@ -212,6 +216,69 @@ def test_an_outcome_as_a_feature_and_bad_labels_are_refused() -> None:
         RowSplit(np.arange(5), np.arange(4, 8))
 
 
+def test_a_member_gives_the_same_whatever_a_left_out_field_holds() -> None:
+    """Lists, numbers and categories; the other member, which reads them, does change."""
+    without = ("city", "age", "read")
+    config = TrainConfig(**{**CONFIG.__dict__, "max_epochs": 1, "members": 2, "leave_out": ((), without)})
+    model = train(data(), SCHEMA, split=SPLIT, config=config, seed=1)
+    test = data().slice(5_000)
+    shuffled = test
+    for name in without:
+        order = pa.array(np.random.default_rng(3).permutation(1_000))
+        shuffled = shuffled.set_column(test.column_names.index(name), name, test[name].take(order))
+
+    def logits(member: int, table: pa.Table) -> np.ndarray:
+        return replace(model, members=(model.members[member],)).logits(table)
+
+    assert np.allclose(logits(1, test), logits(1, shuffled), atol=1e-5)
+    assert np.abs(logits(0, test) - logits(0, shuffled)).max() > 0.1
+    assert np.std(logits(1, test)) > 0.05
+    with pytest.raises(ModelError):
+        train(data(), SCHEMA, split=SPLIT, config=replace(config, leave_out=(("town",),)), seed=1)
+
+
+def test_levels_come_from_the_first_pass_and_tastes_from_both() -> None:
+    """The mean over ads and contexts of training is the first network's alone; scores differ from it by mean tastes."""
+    config = TrainConfig(**{**CONFIG.__dict__, "max_epochs": 1, "checks_per_epoch": 1, "calibrate": False})
+    with_tastes = replace(config, taste_epochs=1)
+    first = train(data(), SCHEMA, split=SPLIT, config=config, seed=1)
+    second = train(
+        data(), SCHEMA, split=SPLIT, config=replace(config, max_epochs=2, patience=9, stop_on=Metric.LOGLOSS), seed=1
+    )
+    shared = train(data(), SCHEMA, split=SPLIT, config=with_tastes, seed=1)
+    users, ads, contexts = (first.encoder.encode(data(), side)[:4_000] for side in Side)
+
+    def level_and_taste(member: FactorisedNetwork) -> tuple[np.ndarray, np.ndarray]:
+        u, a, c = (side_vectors(member, s, x) for s, x in zip(Side, (users, ads, contexts), strict=True))
+        of_user = (u.bias + u.first @ a.first.mean(0) + u.second @ c.first.mean(0)).numpy()
+        return of_user, combine(u, a, c).numpy() - of_user
+
+    level, taste = level_and_taste(first.members[0])
+    _, later_taste = level_and_taste(second.members[0])
+    logits = shared.logits(data().slice(0, 4_000))
+
+    assert len(shared.members) == 2
+    assert np.allclose(logits, level + (taste + later_taste) / 2, atol=1e-4)
+    assert not np.allclose(taste, later_taste, atol=1e-2)
+
+
+def test_a_model_of_levels_and_tastes_is_stored_exported_and_goes_on(tmp_path: Path) -> None:
+    changes = {"max_epochs": 1, "members": 2, "taste_epochs": 1, "leave_out": ((), ("city",))}
+    model = train(data(), SCHEMA, split=SPLIT, config=TrainConfig(**{**CONFIG.__dict__, **changes}), seed=1)
+    store.save(model, tmp_path / "m.npz")
+    loaded, test = store.load(tmp_path / "m.npz"), data().slice(5_000)
+    artifact = export(loaded, items=latest_rows(data(), "item", "at_ms"), contexts=distinct_contexts(loaded, data()))
+    contexts = [context_id(loaded, row) for row in test.select(["hour", "slot"]).to_pylist()]
+    ads = [str(v) for v in test["item"].to_pylist()]
+    logits = ArtifactScorer(artifact).logits(loaded.encoder.encode(test, Side.USER), ads, contexts)
+    goes_on = train(data(), SCHEMA, split=SPLIT, config=replace(CONFIG, max_epochs=1), seed=2, start=loaded)
+
+    assert np.array_equal(loaded.logits(test), model.logits(test))
+    assert np.abs(logits - model.logits(test)).max() < 1e-5
+    assert len(goes_on.members) == 4
+    assert auc(test["label"].to_numpy(), goes_on.predict(test)) > 0.7
+
+
 def test_repeated_ad_ids_are_refused_at_export() -> None:
     with pytest.raises(ModelError):
         export(trained(), items=data().slice(0, 200), contexts=distinct_contexts(trained(), data()))
@@ -252,6 +319,14 @@ def test_both_trainers_learn_and_rows_refuse_what_they_cannot_do() -> None:
     test = data().slice(5_000)
 
     assert auc(test["label"].to_numpy(), train(data(), SCHEMA, split=SPLIT, config=config, seed=1).predict(test)) > 0.72
-    for wrong in ({"hidden": (16, 8)}, {"dropout": 0.1}, {"decay": 0.1}, {"row_rate": 0.0}, {"min_count": 0}):
+    for wrong in (
+        {"hidden": (16, 8)},
+        {"dropout": 0.1},
+        {"decay": 0.1},
+        {"row_rate": 0.0},
+        {"min_count": 0},
+        {"taste_epochs": -1},
+        {"taste_epochs": 1, "trainer": Trainer.BATCHES},
+    ):
         with pytest.raises(ModelError):
             TrainConfig(**{**CONFIG.__dict__, **wrong})

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from adyton.learning.ctr.history import MS_PER_DAY, with_history
+from adyton.learning.ctr.history import MS_PER_DAY, with_history, with_target_statistics
 from adyton.learning.errors import SchemaError, TableError
 from adyton.learning.schema import Column, Kind, Role, TableSchema
 
@@ -88,3 +88,20 @@ def test_tables_without_a_past_or_without_ids_are_refused() -> None:
         with_history(impressions(), SCHEMA, live_from_ms=-1)
     with pytest.raises(SchemaError):
         with_history(impressions(), SCHEMA.select(["user", "at", "label"]), live_from_ms=LIVE)
+
+
+def test_target_statistics_count_training_rows_alone() -> None:
+    raw = impressions()
+    table, schema = with_target_statistics(raw, SCHEMA, fit_until_ms=LIVE)
+    user, at, label = (raw[name].to_numpy() for name in ("user", "at", "label"))
+    training = at < LIVE
+    seen = [training & (user == u) & (at < t) for u, t in zip(user, at, strict=True)]
+    prior = label[training].mean()
+
+    assert table["user seen in training"].to_pylist() == [rows.sum() for rows in seen]
+    assert table["user rate in training"].to_pylist() == pytest.approx(
+        [(label[rows].sum() + 5 * prior) / (rows.sum() + 5) for rows in seen]
+    )
+    assert {c.name for c in schema.with_role(Role.USER)} == {"user seen in training", "user rate in training"}
+    with pytest.raises(TableError):
+        with_target_statistics(raw, SCHEMA, fit_until_ms=0)

@@ -35,6 +35,10 @@ class TrainConfig:
     fm_dim: width of the FM embedding of each field.   head_dim: width of the dot head between two sides.
     hidden: widths of each tower's hidden layers.   members: networks whose logits are averaged; the average of
         factorised scores is a factorised score, with `members` times longer vectors.
+    leave_out: fields that a member does not read, member by member and from the start again: ((), ("user_id",)) makes
+        every second member one of users in general. They differ more, so that their average errs less.
+    taste_epochs: passes that a copy of each member goes on for. Of the copy only the order within a user is used, of
+        the member itself also the user's level (`levels`): a second pass improves the one and overfits the other.
     min_count: values seen in fewer training rows share index 0 with unknown ones; None means one in a thousand rows,
         but 5 at least and 20 at most.   number_buckets: quantile buckets of a number.   list_slots: newest elements of
         a list that are pooled.
@@ -53,6 +57,8 @@ class TrainConfig:
     head_dim: int = 8
     hidden: tuple[int, ...] = (32,)
     members: int = 1
+    leave_out: tuple[tuple[str, ...], ...] = ()
+    taste_epochs: int = 0
     min_count: int | None = None
     number_buckets: int = 16
     list_slots: int = 20
@@ -91,6 +97,8 @@ class TrainConfig:
                 where="trainer",
                 hint="use the trainer in batches, or row_decay",
             )
+        if self.taste_epochs < 0 or (self.taste_epochs and self.trainer is not Trainer.ROWS):
+            raise ModelError("is a number of passes, and of training row by row only", where="taste_epochs")
         if self.row_rate <= 0 or self.row_decay < 0:
             raise ModelError("row_rate must be positive and row_decay must not be negative")
         if self.learning_rate <= 0 or self.decay < 0:

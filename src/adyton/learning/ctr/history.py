@@ -80,6 +80,31 @@ def with_history(
     return table, schema.extend(*added)
 
 
+def with_target_statistics(table: pa.Table, schema: TableSchema, *, fit_until_ms: int) -> tuple[pa.Table, TableSchema]:
+    """`table` and `schema` with how often each user was shown something and clicked, from training rows alone.
+
+    A training row knows strictly earlier training rows, every later row knows all of them: an encoding of the user id
+    as boosted trees make it inside (CatBoost's ordered target statistics), not a counter that goes on while serving.
+    fit_until_ms: rows from here on are never counted.   Raises SchemaError, TableError as `with_history`.
+    """
+    user, label = schema.user_id.name, schema.label.name
+    moments = event_times(table, schema.time.name)
+    is_training = moments < fit_until_ms
+    if not is_training.any():
+        raise TableError("no row is earlier than the end of training")
+    rows = pa.table({user: table[user], "moment": moments, label: table[label].cast(pa.float64())})
+    prior = _mean(rows[label], is_training)
+    counters = [
+        Counter("user seen in training", user, Role.USER, Statistic.IMPRESSIONS),
+        Counter("user rate in training", user, Role.USER, Statistic.RATE, label, prior, USER_STRENGTH),
+    ]
+    until = np.minimum(moments, fit_until_ms)
+    found = point_in_time(rows, rows.filter(pa.array(is_training)), counters, time="moment", as_of=until)
+    for name, values in found.items():
+        table = table.append_column(name, values)
+    return table, schema.extend(*(counter.as_column() for counter in counters))
+
+
 def _events(table: pa.Table, schema: TableSchema, rows: pa.Table) -> pa.Table:
     for column in (schema.label, *schema.with_role(Role.OUTCOME)):
         if column.kind is not Kind.LIST:

@@ -42,6 +42,9 @@ class SideNetwork(nn.Module):
     """One side of one member."""
 
     offsets: Tensor
+    bias_gain: Tensor
+    bias_of_first: Tensor
+    bias_of_second: Tensor
 
     def __init__(self, fields: Sequence[FieldSpec], config: TrainConfig, rng: np.random.Generator) -> None:
         super().__init__()
@@ -64,6 +67,10 @@ class SideNetwork(nn.Module):
         self.out_weight = nn.Parameter(_normal(rng, (widths[-1], 1 + 2 * config.head_dim), 0.1 / widths[-1] ** 0.5))
         self.out_bias = nn.Parameter(torch.cat([torch.zeros(1), _normal(rng, (2 * config.head_dim,), 0.1)]))
         self.dropout = nn.Dropout(config.dropout)
+        # Bias given out = gain * bias + first . bias_of_first + second . bias_of_second; see `levels`.
+        self.register_buffer("bias_gain", torch.ones(()))
+        self.register_buffer("bias_of_first", torch.zeros(self.vector_dim))
+        self.register_buffer("bias_of_second", torch.zeros(self.vector_dim))
 
     @property
     def vector_dim(self) -> int:
@@ -91,11 +98,11 @@ class SideNetwork(nn.Module):
             h = torch.relu(h @ weight + bias)
         out = h @ self.out_weight + self.out_bias
         d = self.head_dim
-        return SideVectors(
-            bias=linear.sum(dim=(1, 2)) + pairs + out[:, 0],
-            first=torch.cat([total, out[:, 1 : 1 + d]], dim=1),
-            second=torch.cat([total, out[:, 1 + d :]], dim=1),
-        )
+        first = torch.cat([total, out[:, 1 : 1 + d]], dim=1)
+        second = torch.cat([total, out[:, 1 + d :]], dim=1)
+        bias = linear.sum(dim=(1, 2)) + pairs + out[:, 0]
+        bias = self.bias_gain * bias + first @ self.bias_of_first + second @ self.bias_of_second
+        return SideVectors(bias, first, second)
 
     def _pool(self, indices: Tensor, values: Tensor) -> Tensor:
         """Mean over the filled slots of each list; other fields pass through."""

@@ -81,7 +81,10 @@ def compare(
 def unfactorised_twin(
     table: pa.Table, schema: TableSchema, split: RowSplit, config: TrainConfig, seed: int, test: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Click probabilities of the rows `test`: every field on one side, so that one tower sees them all."""
+    """Click probabilities of the rows `test`: every field on one side, so that one tower sees them all.
+
+    One side has no level apart from its taste, so that the twin goes without `taste_epochs`.
+    """
     ids = {column.name for column in schema.with_role(Role.USER_ID, Role.ITEM_ID)}
     features = [column.name for column in feature_columns(schema, config)]
     # Ids keep their columns, since metrics ask for the user; the twin reads copies.
@@ -92,7 +95,12 @@ def unfactorised_twin(
         for name in features
     ]
     kept = [column for column in schema.columns if column.name not in features or column.name in ids]
-    config = replace(config, features=tuple(column.name for column in columns))
+    config = replace(
+        config,
+        features=tuple(column.name for column in columns),
+        leave_out=tuple(tuple(f"{n} as field" if n in ids else n for n in names) for names in config.leave_out),
+        taste_epochs=0,
+    )
     twin = train(table, TableSchema((*kept, *columns)), split=split, config=config, seed=seed)
     return twin.predict(table.take(pa.array(test)))
 

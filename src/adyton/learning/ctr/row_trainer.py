@@ -30,27 +30,41 @@ def train_in_rows(
     rng: np.random.Generator,
     member: int,
     progress: Callable[[Check], None] | None,
+    taste: FactorisedNetwork | None = None,
 ) -> list[Check]:
-    """Leave the best weights in `network` and give what was seen on the way."""
+    """Leave the best weights in `network` and give what was seen on the way.
+
+    taste: gets the weights after `taste_epochs` more passes.
+    """
     layout, weights = RowLayout.of(network), RowWeights.of(network)
     codes = layout.place(data.inputs)
     labels, row_weights = data.labels.astype(np.float32), data.weights.astype(np.float32)
     squares = weights.filled(FIRST_SQUARE)
     stop = EarlyStop(member, config.stop_on, config.patience, progress, weights.copy())
     rows_seen, rate, decay = 0, np.float32(config.row_rate), np.float32(config.row_decay)
+
+    def step(part: Ints) -> None:
+        step_rows(
+            codes, labels, row_weights, part, *layout.arguments, weights.w, weights.v, *weights.towers,
+            squares.w, squares.v, *squares.towers, rate, decay,
+        )  # fmt: skip
+
+    def is_over_after(part: Ints) -> bool:
+        nonlocal rows_seen
+        step(part)
+        rows_seen += len(part)
+        value = data.validation_value(weights.logits(codes, data.split.validation, layout), config.stop_on)
+        return stop.is_over(rows_seen, value, weights.copy)
+
     for _ in range(config.max_epochs):
         order = data.split.train[rng.permutation(len(data.split.train))]
-        for part in np.array_split(order, min(config.checks_per_epoch, len(order))):
-            step_rows(
-                codes, labels, row_weights, part, *layout.arguments, weights.w, weights.v, *weights.towers,
-                squares.w, squares.v, *squares.towers, rate, decay,
-            )  # fmt: skip
-            rows_seen += len(part)
-            value = data.validation_value(weights.logits(codes, data.split.validation, layout), config.stop_on)
-            if stop.is_over(rows_seen, value, weights.copy):
-                stop.best.write_to(network)
-                return stop.checks
+        if any(is_over_after(part) for part in np.array_split(order, min(config.checks_per_epoch, len(order)))):
+            break
     stop.best.write_to(network)
+    if taste is not None:
+        for _ in range(config.taste_epochs):
+            step(data.split.train[rng.permutation(len(data.split.train))])
+        weights.write_to(taste)
     return stop.checks
 
 

@@ -20,7 +20,7 @@ from adyton.learning.errors import ModelError
 from adyton.learning.metrics import Metric
 from adyton.learning.schema import TableSchema
 
-FORMAT = "adyton-ctr-model/1"
+FORMAT = "adyton-ctr-model/2"
 
 
 def save(model: TrainedModel, path: Path) -> None:
@@ -79,12 +79,13 @@ def _restore(head: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> T
         "schedule": Schedule(stored["schedule"]),
         "trainer": Trainer(stored["trainer"]),
         "hidden": tuple(stored["hidden"]),
+        "leave_out": tuple(tuple(names) for names in stored["leave_out"]),
         "features": None if stored["features"] is None else tuple(stored["features"]),
     }
     config = TrainConfig(**stored)
     encoder = FieldEncoder.from_json(head["encoder"])
     members = []
-    for index in range(config.members):
+    for index in range(config.members * (1 + bool(config.taste_epochs))):
         member = FactorisedNetwork(encoder, config, stream(0, "unused: every weight is loaded"))
         prefix = f"{index}/"
         state = {n.removeprefix(prefix): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}

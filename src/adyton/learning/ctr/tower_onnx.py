@@ -81,8 +81,12 @@ def _side(graph: _Graph, network: SideNetwork) -> tuple[str, str, str]:
     d = network.head_dim
     linear_sum = graph.node("ReduceSum", [graph.node("Squeeze", [linear, graph.axes(2)]), graph.axes(1)], keepdims=1)
     bias_out = graph.node("Sum", [linear_sum, pairs, graph.columns(out, 0, 1)])
+    bias_out = graph.node("Mul", [bias_out, graph.constant(network.bias_gain.numpy())])
     first = graph.node("Concat", [total, graph.columns(out, 1, 1 + d)], axis=1)
     second = graph.node("Concat", [total, graph.columns(out, 1 + d, 1 + 2 * d)], axis=1)
+    for vector, weights in ((first, network.bias_of_first), (second, network.bias_of_second)):
+        shifted = graph.node("MatMul", [vector, graph.constant(weights.numpy()[:, None])])
+        bias_out = graph.node("Add", [bias_out, shifted])
     return first, second, bias_out
 
 

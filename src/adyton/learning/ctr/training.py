@@ -6,6 +6,7 @@ Two trainers of the same network: row by row with Adagrad (`row_trainer`, the de
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
@@ -15,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from adyton.kernel.chance import stream
+from adyton.learning.ctr import levels
 from adyton.learning.ctr.batch_trainer import PREDICT_BATCH, train_in_batches
 from adyton.learning.ctr.calibration import platt
 from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.data import Check, RowSplit, TrainData
 from adyton.learning.ctr.fields import FieldEncoder, Side, fit_fields
+from adyton.learning.ctr.left_out import blank, tie
 from adyton.learning.ctr.network import FactorisedNetwork, SideVectors, combine
 from adyton.learning.ctr.row_trainer import train_in_rows
 from adyton.learning.errors import ModelError, TableError
@@ -30,6 +33,8 @@ __all__ = ["Check", "RowSplit", "TrainedModel", "feature_columns", "side_vectors
 
 ROWS_PER_COUNT = 1_000
 SMALLEST_COUNT, LARGEST_COUNT = 5, 20
+_SHAPE = ("features", "fm_dim", "head_dim", "hidden", "members", "leave_out", "taste_epochs")
+"""What a model that training goes on from decides."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +135,7 @@ def train(
     if start is not None:
         config = replace(
             config,
-            **{name: getattr(start.config, name) for name in ("features", "fm_dim", "head_dim", "hidden", "members")},
+            **{name: getattr(start.config, name) for name in _SHAPE},
         )
     columns = feature_columns(schema, config)
     schema.select([*(column.name for column in columns), schema.label.name]).check(table)
@@ -147,15 +152,31 @@ def train(
         weights=np.ones(len(labels)) if row_weights is None else np.asarray(row_weights, np.float64),
         split=split,
     )
-    train_member = train_in_rows if config.trainer is Trainer.ROWS else train_in_batches
-    members, checks = [], []
+    members: list[FactorisedNetwork] = []
+    checks: list[Check] = []
     for index in range(config.members):
         rng = stream(seed, "ctr", index)
         network = _new_member(encoder, config, data.click_rate, rng)
         if start is not None:
-            network.load_state_dict(start.members[index].state_dict())
-        checks.extend(train_member(network, data, config, rng, index, progress))
-        members.append(network)
+            network.load_state_dict(start.members[len(members)].state_dict())
+            levels.unshare(network)
+        left_out = config.leave_out[index % len(config.leave_out)] if config.leave_out else ()
+        own = replace(data, inputs=blank(encoder, data.inputs, left_out))
+        if config.trainer is Trainer.BATCHES:
+            checks.extend(train_in_batches(network, own, config, rng, index, progress))
+            trained = [network]
+        else:
+            trained = [network, copy.deepcopy(network)][: 1 + bool(config.taste_epochs)]
+            checks.extend(train_in_rows(network, own, config, rng, index, progress, *trained[1:]))
+        for one in trained:
+            tie(one, encoder, left_out)
+        if len(trained) > 1:
+            ads, contexts = (
+                [side_vectors(one, side, data.inputs[place][split.train]) for one in trained]
+                for place, side in ((1, Side.AD), (2, Side.CONTEXT))
+            )
+            levels.share(network, trained[1], ads, contexts)
+        members.extend(trained)
     seen = dict.fromkeys((*(start.data_sha256 if start is not None else ()), *data_sha256))
     model = TrainedModel(
         encoder, tuple(members), schema, config, seed, tuple(checks), len(split.train), data_sha256=tuple(seen)
