@@ -98,9 +98,33 @@ def test_score_ad_gets_its_six_arguments() -> None:
         {},
     ]
     bid.ad.string_value = "[1]"
+    bid.bid_currency = "EUR"
     plain = score_ad_arguments(RawRequest(), bid, None, config)
     assert plain[0] == b"[1]"
     assert plain[3] == b"null"
+    known = {"interestGroupOwner": "b", "topWindowHostname": "", "bidCurrency": "EUR", "renderUrl": "u"}
+    assert json.loads(plain[4]) == known  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("invalid-bid", 1),
+        ("bid-below-auction-floor", 2),
+        ("pending-approval-by-exchange", 3),
+        ("disapproved-by-exchange", 4),
+        ("blocked-by-publisher", 5),
+        ("language-exclusions", 6),
+        ("category-exclusions", 7),
+        ("", 0),
+        ("INVALID_BID", 0),
+    ],
+)
+def test_each_reason_has_its_number_and_keeps_an_ad_from_winning(text: str, number: int) -> None:
+    reply = parse_score(json.dumps({"desirability": 9, "rejectReason": text}).encode())
+
+    assert reply.rejection_reason == number
+    assert judge(a_bid(), reply, seller_currency="").can_win is (number == 0)
 
 
 def test_highest_desirability_wins_and_the_second_score_is_told() -> None:
@@ -177,7 +201,7 @@ def test_rejected_ads_are_listed_beside_the_winner() -> None:
 def test_reporting_scripts_get_what_the_contract_says() -> None:
     raw = RawRequest(publisher_hostname="app", seller="s", seller_data_version=2)
     bid = a_bid("b", 1.25, render="u")
-    bid.egress_payload, bid.ad_cost = "AYJA", 3.0
+    bid.egress_payload, bid.temporary_unlimited_egress_payload, bid.ad_cost = "AYJA", "Af9A", 3.0
     outcome = decide([ScoredBid(bid, ScoreReply(4), 0), scored("c", 1, 0.5)], seller_currency="", source=SOURCE)
     assert outcome is not None
     facts = reporting_facts(raw, outcome, rounded=lambda value: value + 100)
@@ -213,8 +237,10 @@ def test_reporting_scripts_get_what_the_contract_says() -> None:
         },
         {},
         "AYJA",
-        "",
+        "Af9A",
     ]
+    unversioned = reporting_facts(RawRequest(), outcome, rounded=lambda value: value)
+    assert "dataVersion" not in json.loads(report_result_arguments(config, unversioned)[1])  # type: ignore[arg-type]
 
 
 def test_urls_of_both_sides_go_where_the_device_looks() -> None:
