@@ -267,7 +267,7 @@ def verify_command(file: Path, as_json: bool) -> None:
 def _exact(text: str, option: str) -> Fraction:
     number = exact_number(text, option)
     if number < 0:
-        raise BadInputError("must not be negative", where=option)
+        raise BadInputError("not a number such as 3, 1/2 or 1e-6", where=option)
     return number
 
 
