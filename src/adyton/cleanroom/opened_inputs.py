@@ -8,6 +8,7 @@ same kind, and their results add up. Nothing is spilled: the sealed bytes are de
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -220,6 +221,13 @@ class OpenedTable:
     def _batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         for file in self.files:
             yield from file.batches(names)
+
+
+def give_back_unused() -> None:
+    """Return memory that was freed to the system, as far as the allocators offer to."""
+    pa.default_memory_pool().release_unused()
+    if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
+        trim(0)
 
 
 def _coded(ids: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -33,7 +33,7 @@ from adyton.cleanroom.join_state import NEVER_MS, JoinState, PartyPast, check_or
 from adyton.cleanroom.joined_view import joined_view
 from adyton.cleanroom.literal_scan import LiteralScan, texts_of
 from adyton.cleanroom.number_steps import NumberSteps
-from adyton.cleanroom.opened_inputs import SLAB_ROWS, OpenedTable
+from adyton.cleanroom.opened_inputs import SLAB_ROWS, OpenedTable, give_back_unused
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
 from adyton.cleanroom.reservations import Reservations
 from adyton.cleanroom.user_level import UserLevelWork
@@ -178,7 +178,10 @@ class Workload:
         # the room that their ids take as text.
         is_large = any(one.rows > SLAB_ROWS for one in self.tables)
         with ThreadPoolExecutor(1 if is_large else self.threads) as pool:
-            return list(pool.map(lambda one: one.user_keys(key), self.tables))
+            found = list(pool.map(lambda one: one.user_keys(key), self.tables))
+        # Allocators keep what decoding took; the engine's memory would come on top of it.
+        give_back_unused()
+        return found
 
     def _next_state(
         self, key: bytes, work: UserLevelWork, new: JoinedTable | None, whole: JoinedTable | None
