@@ -237,3 +237,12 @@ def test_an_epsilon_that_is_no_number_of_a_budget_is_refused_at_once(number: obj
 def test_a_field_that_could_be_taken_for_another_is_refused(field: dict[str, object]) -> None:
     with pytest.raises(BadInputError):
         JobSpec.from_json({"job_id": "j", "base": "a", "partners": ["b"], "templates": ["join_statistics"], **field})
+
+
+@pytest.mark.parametrize("k", [1, 0, -50, 50.0, "50", True, None])
+def test_a_contract_for_single_users_is_no_contract(k: object) -> None:
+    signed: Any = contract().as_json()
+    [first, *rules] = signed["rules"]
+
+    with pytest.raises(ContractError):
+        Contract.from_json({**signed, "rules": [{**first, "k": k}, *rules]})
