@@ -25,17 +25,11 @@ from adyton.kernel.errors import InternalError
 
 CODE_PACKAGES: Final = ("kernel", "learning", "cleanroom")
 CODE_SUFFIXES: Final = frozenset((".py", ".pem"))
+# What rows, keys and messages go through; a test compares it with what an enclave loads.
 LOCKED_PACKAGES: Final = (
-    "cryptography",
-    "duckdb",
-    "httpx",
-    "ibis-framework",
-    "numpy",
-    "onnx",
-    "opendp",
-    "pyarrow",
-    "sqlglot",
-    "torch",
+    *("cbor2", "cryptography", "duckdb", "httpcore", "httpx", "ibis-framework", "llvmlite", "numba", "numpy", "onnx"),
+    *("onnxruntime", "opendp", "protobuf", "pyarrow", "pydantic", "pydantic-core", "pyjwt", "scikit-learn", "scipy"),
+    *("sqlglot", "torch"),
 )
 SETTINGS: Final[dict[str, Json]] = {"spill": "refused", "network": "brokers only", "outputs": "sealed"}
 
