@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from adyton.cli.egress_live import read_live
 from adyton.kernel.errors import BadInputError, UnavailableError
+from adyton.protocol.egress_schema import EgressSchema
 
 if TYPE_CHECKING:
     from adyton.learning.egress.curve import Curve
@@ -33,6 +35,12 @@ class _Sizes(click.ParamType["tuple[int, ...]"]):
 @click.command()
 @click.option("--table", type=_FILE, help="Impressions (Parquet), in time order; the shipped KuaiRand ads if left out.")
 @click.option("--schema", "schema_file", type=_FILE, help="JSON with a role and kind for each column of --table.")
+@click.option(
+    "--wins", type=click.Path(file_okay=False, exists=True, path_type=Path), help="A collector's folder: live traffic."
+)
+@click.option("--payload-schema", type=_FILE, help="Egress schema of the payloads in --wins.")
+@click.option("--payload-parameter", default="egress", show_default=True, help="Where a win report has its payload.")
+@click.option("--free", multiple=True, default=("render",), show_default=True, help="What win reports say anyway.")
 @click.option("--test-share", type=click.FloatRange(0.01, 0.9), default=0.3, show_default=True, help="Latest rows.")
 @click.option("--sizes", type=_Sizes(), default="5,10,15,20", show_default=True, help="Payload sizes in bits.")
 @click.option(
@@ -42,7 +50,11 @@ class _Sizes(click.ParamType["tuple[int, ...]"]):
     show_default=True,
     help="Proposal's protocol, forward selection, or a learned code.",
 )
-@click.option("--noise", type=click.FloatRange(0, 1), default=0.01, show_default=True, help="Payloads replaced.")
+@click.option(
+    "--noise",
+    type=click.FloatRange(0, 1),
+    help="Payloads replaced; 0.01 if left out, and none with --wins, whose payloads were noised by the platform.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--json", "as_json", is_flag=True)
 @click.option("--figure", type=_FILE, help="Write a figure (SVG, PNG or PDF by its ending).")
@@ -52,10 +64,14 @@ class _Sizes(click.ParamType["tuple[int, ...]"]):
 def curve(
     table: Path | None,
     schema_file: Path | None,
+    wins: Path | None,
+    payload_schema: Path | None,
+    payload_parameter: str,
+    free: tuple[str, ...],
     test_share: float,
     sizes: tuple[int, ...],
     method: str,
-    noise: float,
+    noise: float | None,
     seed: int,
     as_json: bool,
     figure: Path | None,
@@ -63,18 +79,32 @@ def curve(
     schema_out: Path | None,
     schema_version: int,
 ) -> None:
-    """Measure quality against payload size in bits."""
+    """Measure quality against payload size in bits.
+
+    On impressions of --table, or on live traffic: --wins is the folder of a collector with win-*.parquet and
+    click-*.parquet, joined by their parameter `request`; a report without a click counts as not clicked.
+    """
     from adyton.learning.egress import curve as experiment
 
     if (schema_for is None) != (schema_out is None):
         raise click.UsageError("--schema-for and --schema-out belong together")
     if schema_for is not None and schema_for not in sizes:
         raise click.UsageError("--schema-for must be one of --sizes")
+    if (wins is None) != (payload_schema is None):
+        raise click.UsageError("--wins and --payload-schema belong together")
+    if wins is not None and payload_schema is not None:
+        if table is not None:
+            raise click.UsageError("--table and --wins exclude each other")
+        described = EgressSchema.parse(_content(payload_schema))
+        data = read_live(wins, described, payload=payload_parameter, free=free, test_share=test_share)
+    else:
+        data = _data(table, schema_file, test_share)
+    usual = experiment.PAYLOAD_NOISE_SHARE if wins is None else 0.0
     measured = experiment.curve(
-        _data(table, schema_file, test_share),
+        data,
         sizes,
         method=experiment.Method(method),
-        noise_share=noise,
+        noise_share=usual if noise is None else noise,
         seed=seed,
         progress=lambda doing: click.echo(f"adyton egress: {doing}", err=True),
     )
@@ -84,6 +114,13 @@ def curve(
     if figure is not None:
         _draw(measured, figure)
     click.echo(json.dumps({"seed": seed, **measured.as_json()}, indent=2) if as_json else _text(measured))
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise BadInputError("cannot read the schema", where=str(path)) from error
 
 
 def _data(table: Path | None, schema_file: Path | None, test_share: float) -> EgressData:

@@ -62,10 +62,10 @@ class PrivateTraining:
 
     rows_per_user: int = 16
     steps: int = 40
-    rate: float = 0.05
+    rate: float = 0.02
     clip: float | None = None
-    fm_dim: int = 2
-    domain_share: Fraction = Fraction(1, 5)
+    fm_dim: int = 1
+    domain_share: Fraction = Fraction(2, 5)
 
     def __post_init__(self) -> None:
         if min(self.rows_per_user, self.steps, self.fm_dim) < 1 or self.rate <= 0 or (self.clip or 1.0) <= 0:
