@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from adyton.learning.schema import TableSchema
+    from adyton.learning.synth.contract import FitRequest
     from adyton.learning.synth.domains import PublicDomain
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -67,6 +69,7 @@ def fit_command(
     from adyton.kernel.chance import InsecureFixedRandom, OsRandom
     from adyton.learning.synth.contract import FitRequest
     from adyton.learning.synth.plugins import fit_named, stated_guarantee, statement_as_json
+    from adyton.learning.synth.reading import without_ignored
 
     request = FitRequest(
         loss=None if epsilon is None else _loss(epsilon, delta),
@@ -76,7 +79,8 @@ def fit_command(
         minutes=minutes,
         source=OsRandom() if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
     )
-    fitted = fit_named(synthesizer, _table(table), _schema(schema_file), request)
+    schema = without_ignored(_schema(schema_file))
+    fitted = fit_named(synthesizer, _rows_to_fit(table, schema, synthesizer, request), schema, request)
     _write(output, fitted.to_bytes())
     statement = fitted.statement
     if statement.loss is None:
@@ -227,16 +231,35 @@ def _stated(table: pa.Table) -> object:
         return None
 
 
-def _table(path: Path) -> pa.Table:
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        return pq.read_table(path)
+        yield
     except FileNotFoundError as error:
         raise BadInputError("no such file", where=str(path)) from error
     except (pa.ArrowInvalid, OSError) as error:
         raise BadInputError("not a Parquet table", where=str(path)) from error
+
+
+def _table(path: Path) -> pa.Table:
+    import pyarrow.parquet as pq
+
+    with _reading(path):
+        return pq.read_table(path)
+
+
+def _rows_to_fit(path: Path, schema: TableSchema, synthesizer: str, request: FitRequest) -> pa.Table:
+    """The whole table, or at user level the rows that our synthesizer will use, so that large files fit."""
+    from adyton.learning.schema import Role
+    from adyton.learning.synth.plugins import DEFAULT
+    from adyton.learning.synth.reading import bounded_table
+
+    if synthesizer != DEFAULT or request.unit != "user" or not schema.with_role(Role.USER_ID):
+        return _table(path)
+    with _reading(path):
+        return bounded_table(path, schema, request.max_rows_per_user, request.source)
 
 
 def _schema(path: Path) -> TableSchema:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 
 from adyton.learning.synth.accounting import Spending, scale_for
 from adyton.learning.synth.estimate import Floats, label_aware_joint, label_totals, onto_simplex
@@ -30,9 +31,9 @@ COARSE_CODES, TAIL_GROUPS = 56, 8
 
 @dataclass(frozen=True)
 class CodedTable:
-    """codes: int64[B, P], codes[:, p] in [0, sizes[p]).   label: int64[B] in [0, label_classes)."""
+    """codes: for each part integers [B] of any width, in [0, sizes[p]).   label: int64[B] in [0, label_classes)."""
 
-    codes: Ints
+    codes: tuple[npt.NDArray[np.integer], ...]
     sizes: tuple[int, ...]
     label: Ints
     label_classes: int
@@ -65,24 +66,32 @@ class LabelTree:
         """Noisy rows of each label class in the bounded table: float64[L]."""
         return np.asarray(self.stars[0].sum(axis=1))
 
-    def sample(self, n_rows: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-        """(label int64[n_rows], codes int64[n_rows, P]).
+    def sample(self, n_rows: int, rng: np.random.Generator) -> tuple[Ints, tuple[npt.NDArray[np.integer], ...]]:
+        """(label int64[n_rows], for each part codes [n_rows] as narrow as they can be).
 
         Draws are spread evenly (`_draw`), so that the released tables come back up to rounding.
         """
         label = _draw(self.label_totals[None, :], np.zeros(n_rows, np.int64), rng)
-        coarse = np.zeros((n_rows, len(self.stars)), np.int64)
-        coarse[:, self.root] = _draw(_grouped(self.stars[self.root], self.coarse[self.root]), label, rng)
+        coarse: dict[int, npt.NDArray[np.integer]] = {}
+        root = _draw(_grouped(self.stars[self.root], self.coarse[self.root]), label, rng)
+        coarse[self.root] = narrow(root, self.coarse[self.root].size)
         for edge in self.edges:
             classes, parents, children = edge.joint.shape
-            given = label * parents + coarse[:, edge.parent]
-            coarse[:, edge.child] = _draw(edge.joint.reshape(classes * parents, children), given, rng)
-        codes = coarse.copy()
+            given = label * parents + coarse[edge.parent]
+            coarse[edge.child] = narrow(_draw(edge.joint.reshape(classes * parents, children), given, rng), children)
+        codes = []
         for part, (star, groups) in enumerate(zip(self.stars, self.coarse, strict=True)):
             n_groups = int(groups.max()) + 1
             if n_groups < star.shape[1]:
-                codes[:, part] = _refined(star, groups, label * n_groups + coarse[:, part], rng)
-        return label, codes
+                codes.append(narrow(_refined(star, groups, label * n_groups + coarse[part], rng), star.shape[1]))
+            else:
+                codes.append(coarse[part])
+        return label, tuple(codes)
+
+
+def narrow(codes: Ints, size: int) -> npt.NDArray[np.integer]:
+    """`codes` below `size` in the narrowest unsigned type that holds them: a table of many columns is large."""
+    return codes.astype(np.min_scalar_type(max(size - 1, 0)))
 
 
 def fit_tree(table: CodedTable, noise: Noise, spending: Spending, sensitivity: int, rho: Fraction) -> LabelTree:
@@ -110,7 +119,7 @@ def fit_tree(table: CodedTable, noise: Noise, spending: Spending, sensitivity: i
         return LabelTree(stars, coarse, 0, ())
     coarse_sizes = tuple(int(groups.max()) + 1 for groups in coarse)
     coded = CodedTable(
-        np.column_stack([groups[table.codes[:, part]] for part, groups in enumerate(coarse)]),
+        tuple(narrow(groups[table.codes[part]], int(groups.max()) + 1) for part, groups in enumerate(coarse)),
         coarse_sizes,
         table.label,
         table.label_classes,
@@ -132,7 +141,7 @@ def _counts(table: CodedTable, parts: tuple[int, ...], sizes: tuple[int, ...]) -
     """Exact counts of (label, *parts): int64[L, K, ...]."""
     cell, shape = table.label, [table.label_classes]
     for part in parts:
-        cell = cell * sizes[part] + table.codes[:, part]
+        cell = cell * sizes[part] + table.codes[part]
         shape.append(sizes[part])
     return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
 
@@ -186,7 +195,8 @@ def _chosen_links(
 
 def _dependence(table: CodedTable, a: int, b: int, margins: list[Floats], later_scale: float) -> int:
     shape = table.sizes[a], table.sizes[b]
-    exact = np.bincount(table.codes[:, a] * shape[1] + table.codes[:, b], minlength=shape[0] * shape[1]).reshape(shape)
+    cells = table.codes[a].astype(np.int64) * shape[1] + table.codes[b]
+    exact = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
     expected = np.outer(margins[a], margins[b]) / max(margins[a].sum(), 1.0)
     distance = int(np.abs(exact - np.rint(expected).astype(np.int64)).sum())
     by_chance = 0.8 * np.sqrt(expected).sum()
@@ -263,7 +273,9 @@ def _even(given: Ints, groups: int, rng: np.random.Generator) -> Floats:
     Systematic sampling: each number alone is uniform, and counts of a group differ from their mean by less than one.
     Source: Madow & Madow 1944, "On the theory of systematic sampling, I".
     """
-    order = np.lexsort((rng.random(given.size), given))
+    # A stable sort of narrow integers is a radix sort, many times faster than sorting random keys.
+    shuffled = rng.permutation(given.size)
+    order = shuffled[np.argsort(narrow(given, groups)[shuffled], kind="stable")]
     sizes = np.bincount(given, minlength=groups)
     place = np.arange(given.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     even = np.empty(given.size)

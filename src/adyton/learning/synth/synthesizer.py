@@ -9,11 +9,12 @@ The floating-point post-processing after the noise is not part of the proof and 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -27,7 +28,7 @@ from adyton.learning.synth.codes import ColumnCode, code_for, needs_finding
 from adyton.learning.synth.domains import Finder, PublicDomain
 from adyton.learning.synth.errors import SynthesisInputError
 from adyton.learning.synth.estimate import Floats, onto_simplex
-from adyton.learning.synth.label_tree import CodedTable, LabelTree, fit_tree
+from adyton.learning.synth.label_tree import CodedTable, LabelTree, fit_tree, narrow
 from adyton.learning.synth.made_up_users import dealt_users
 from adyton.learning.synth.noise import Ints, Noise, noise_from
 
@@ -71,7 +72,7 @@ class SynthesizerModel:
         if n_rows < 1:
             raise SynthesisInputError("a synthetic table needs at least one row")
         label, codes = self.tree.sample(n_rows, rng)
-        users = self._users(codes, rng) if self.rows_per_user.size else None
+        users = self._users(codes, n_rows, rng) if self.rows_per_user.size else None
         arrays: dict[str, pa.Array] = {}
         first_part = 0
         for column, code in self.codes:
@@ -79,7 +80,7 @@ class SynthesizerModel:
                 arrays[column.name] = code.decode(label[:, None], rng)
                 continue
             last_part = first_part + len(code.sizes)
-            arrays[column.name] = code.decode(codes[:, first_part:last_part], rng)
+            arrays[column.name] = code.decode(np.column_stack(codes[first_part:last_part]).astype(np.int64), rng)
             first_part = last_part
         if users is not None:
             name = self.schema.user_id.name
@@ -87,8 +88,7 @@ class SynthesizerModel:
         order = [name for name in self.schema.names if name in arrays]
         return pa.table({name: arrays[name] for name in order})
 
-    def _users(self, codes: Ints, rng: np.random.Generator) -> Ints:
-        n_rows = codes.shape[0]
+    def _users(self, codes: Sequence[npt.NDArray[np.integer]], n_rows: int, rng: np.random.Generator) -> Ints:
         user_parts: list[int] = []
         first_part = 0
         for column, code in self.codes:
@@ -97,7 +97,7 @@ class SynthesizerModel:
             if column.role is Role.USER:
                 user_parts.extend(range(first_part, first_part + len(code.sizes)))
             first_part += len(code.sizes)
-        return dealt_users([codes[:, part] for part in user_parts], n_rows, self.rows_per_user, rng)
+        return dealt_users([codes[part] for part in user_parts], n_rows, self.rows_per_user, rng)
 
 
 def fit(
@@ -208,16 +208,16 @@ def _user_numbers(table: pa.Table, schema: TableSchema) -> Ints:
 
 def _coded(table: pa.Table, codes: tuple[tuple[Column, ColumnCode], ...]) -> CodedTable:
     label, classes = np.zeros(table.num_rows, np.int64), 1
-    parts: list[Ints] = []
+    parts: list[npt.NDArray[np.integer]] = []
     sizes: list[int] = []
     for column, code in codes:
         encoded = code.encode(table.column(column.name))
         if column.role is Role.LABEL:
             label, classes = encoded[:, 0], code.sizes[0]
         else:
-            parts.append(encoded)
+            parts.extend(narrow(part, size) for part, size in zip(encoded.T, code.sizes, strict=True))
             sizes.extend(code.sizes)
-    return CodedTable(np.column_stack(parts), tuple(sizes), label, classes)
+    return CodedTable(tuple(parts), tuple(sizes), label, classes)
 
 
 def _rows_per_user(user: Ints, cap: int, noise: Noise, spending: Spending, sensitivity: int, rho: Fraction) -> Floats:
