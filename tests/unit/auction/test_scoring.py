@@ -167,6 +167,9 @@ def test_ties_are_broken_evenly_and_second_place_may_be_the_winners_own() -> Non
     assert 140 < wins["a"] < 260
     assert own is not None
     assert own.made_highest_scoring_other_bid
+    shared = decide([scored("a", 2), scored("a", 1), scored("b", 1)], seller_currency="", source=SOURCE)
+    assert shared is not None
+    assert not shared.made_highest_scoring_other_bid
 
 
 def test_a_bid_in_seller_currency_must_not_be_changed() -> None:

@@ -70,6 +70,19 @@ def test_each_gap_of_the_ad_server_is_named_alone(spoil: Callable[[ba.AuctionCon
     assert check(config) == (text,)
 
 
+def test_only_android_has_no_auctions_that_a_device_puts_together() -> None:
+    config = good_config()
+    config.top_level_seller = "top.example"
+
+    def told(client_type: int) -> tuple[str, ...]:
+        return check_auction_config(config, seller_domain=config.seller, client_type=client_type)
+
+    assert told(ba.CLIENT_TYPE_ANDROID) == ("Device orchestrated Component Auctions not supported for Android",)
+    assert told(ba.CLIENT_TYPE_BROWSER) == ()
+    config.top_level_cloud_platform = ba.ENCRYPTION_CLOUD_PLATFORM_AWS
+    assert told(ba.CLIENT_TYPE_ANDROID) == ()
+
+
 def test_several_gaps_are_told_together_in_the_order_of_their_characters() -> None:
     assert join_texts(check(ba.AuctionConfig())) == (
         "Auction signals missing in auction config; "
