@@ -172,8 +172,10 @@ def _draw(measured: Curve, path: Path) -> None:
     empty = measured.empty
     revenue = [empty.revenue / measured.baseline.revenue, *(p.revenue_share for p in measured.points)]
     auc = [empty.auc / measured.baseline.auc, *(p.share_of_baseline for p in measured.points)]
+    logloss = [measured.baseline.logloss / loss for loss in (empty.logloss, *(p.logloss for p in measured.points))]
     axes.plot(bits, [100 * share for share in revenue], marker="o", label="simulated revenue")
     axes.plot(bits, [100 * share for share in auc], marker="s", label="AUC")
+    axes.plot(bits, [100 * share for share in logloss], marker="^", label="log loss (baseline / model)")
     axes.axhline(100, color="0.6", linewidth=1)
     axes.set_xlabel("payload size (bits)")
     axes.set_ylabel(f"share of the {measured.baseline_bits}-bit baseline (%)")

@@ -1,7 +1,9 @@
 """Which learned code serves best at each size: judged on later training rows, never on test rows.
 
-Searched are the trees behind the propensity and how the bits are shared out. A code that is best with fewer bits than
-the size allows uses fewer: bits that do not help should not leave the device.
+Searched are the trees behind the propensity and how the bits are shared out. Of all ways that do as well as the best
+one, but for half a standard error of the difference, the one with the fewest bits is taken (after the rule of one
+standard error, Breiman et al. 1984, §3.4.3; a whole one cost small tables half of their lift): bits that do not clearly
+help should not leave the device.
 """
 
 from __future__ import annotations
@@ -9,15 +11,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from adyton.learning.egress.features import EgressData, UserFeature
 from adyton.learning.egress.machine import FactorizationTrainer
 from adyton.learning.egress.trees import Forest
 from adyton.learning.egress.user_code import LearnedNumbers, UserCode, learn_numbers, propensity_loss
 
 FORESTS = (Forest(30, 8), Forest(200, 31), Forest(300, 63))
-_PROPENSITY_BITS = (2, 3, 4, 5, 6, 8)
+_TOLERANCE = 0.5
+_PROPENSITY_BITS = (1, 2, 3, 4, 5, 6, 8)
 
-Loss = Callable[[EgressData, tuple[UserFeature, ...]], float]
+Losses = Callable[[EgressData, tuple[UserFeature, ...]], npt.NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -37,33 +43,40 @@ def search_codes(
     validation: EgressData,
     sizes: Sequence[int],
     coder: FactorizationTrainer,
-    loss: Loss,
+    losses: Losses,
     *,
     seed: int,
 ) -> list[tuple[UserCode, tuple[UserFeature, ...]]]:
     """For each size a code, and what it makes of each row of `data` (training rows cross-fitted).
 
     reported: `data` as the collector sees it.   validation: training rows of `reported` alone, the last ones as test
-    rows.   loss: of a model trained on payloads, on the test rows of what it is given.
+    rows.   losses: log loss of each test row of what it is given, by a model trained on its payloads.
     """
     forest = min(FORESTS, key=lambda f: propensity_loss(validation, coder, f, seed=seed))
     tried = learn_numbers(validation, coder, forest, seed=seed)
     learned = learn_numbers(reported, coder, forest, true_features=data.user_features, seed=seed)
-    known: dict[tuple[tuple[int, int], ...], float] = {}
+    known: dict[tuple[tuple[int, int], ...], npt.NDArray[np.float64]] = {}
 
-    def judged(shares: _Shares, size: int) -> float:
+    def judged(shares: _Shares, size: int) -> npt.NDArray[np.float64]:
         code = shares.code(tried, size)
         key = tuple((which, edges.size) for which, edges in code.edges)
         if key not in known:
-            known[key] = loss(validation, code.quantised(tried.rows))
+            known[key] = losses(validation, code.quantised(tried.rows))
         return known[key]
 
     found = []
     for size in sizes:
-        best = min(_options(size), key=lambda shares: judged(shares, size))
-        code = best.code(learned, size)
+        options = [(shares, judged(shares, size)) for shares in _options(size)]
+        _, best = min(options, key=lambda option: float(option[1].mean()))
+        good = [shares for shares, loss in options if _is_as_good(loss, best)]
+        code = min(good, key=lambda shares: shares.code(tried, size).bits).code(learned, size)
         found.append((code, code.quantised(learned.rows)))
     return found
+
+
+def _is_as_good(losses: npt.NDArray[np.float64], best: npt.NDArray[np.float64]) -> bool:
+    difference = losses - best
+    return bool(difference.mean() <= _TOLERANCE * difference.std() / np.sqrt(difference.size))
 
 
 def _options(size: int) -> Iterator[_Shares]:

@@ -303,11 +303,12 @@ def _code_selections(
     noise_share: float,
     seed: int,
 ) -> tuple[Selection, ...]:
-    def loss(of: EgressData, sent: tuple[UserFeature, ...]) -> float:
+    def losses(of: EgressData, sent: tuple[UserFeature, ...]) -> npt.NDArray[np.float64]:
         noised = replace(of, user_features=sent).noised(noise_share, stream(seed, "payload noise"))
-        return _logloss(noised, noised.user_features, model)
+        predicted, clicked = _predicted(noised, noised.user_features, model), of.labels[of.is_test] == 1
+        return np.asarray(-np.log(np.clip(np.where(clicked, predicted, 1 - predicted), 1e-15, None)))
 
-    found = search_codes(data, reported, _validation(reported), sizes, coder, loss, seed=seed)
+    found = search_codes(data, reported, _validation(reported), sizes, coder, losses, seed=seed)
     return tuple(
         Selection(size, tuple((f.name, f.bits) for f in coded), code, coded)
         for size, (code, coded) in zip(sizes, found, strict=True)
