@@ -132,6 +132,32 @@ def test_registered_models_are_immutable_checked_and_warmed_up() -> None:
     with_client(work)
 
 
+@pytest.mark.parametrize(
+    ("model_path", "name"),
+    [
+        ("m/", "m/../../outside.onnx"),
+        ("m/", "../outside.onnx"),
+        ("m/", "/tmp/outside.onnx"),
+        ("m/", "m//tmp/outside.onnx"),
+        ("..", ".."),
+        ("m/", "m/sub/../../../outside.onnx"),
+    ],
+)
+def test_a_file_that_would_lie_outside_its_model_is_refused_before_anything_is_written(
+    model_path: str, name: str
+) -> None:
+    async def work(client: InferenceClient) -> None:
+        assert client._folder is not None
+        with pytest.raises(ModelLoadError, match="outside it"):
+            await client.register_model(model_path, {name: doubling_onnx()})
+
+        assert client.get_model_paths() == []
+        assert list(client._folder.rglob("*")) == []
+        assert not (client._folder.parent / "outside.onnx").exists()
+
+    with_client(work)
+
+
 def test_models_survive_the_death_of_their_process() -> None:
     async def work(client: InferenceClient) -> None:
         await client.register_model("m/", {"m/model.onnx": doubling_onnx()})
@@ -196,17 +222,17 @@ def test_the_model_list_is_followed_with_grace_periods(tmp_path: Path) -> None:
         for version in ("1", "2"):
             (tmp_path / "pctr" / version).mkdir(parents=True)
             (tmp_path / "pctr" / version / "model.onnx").write_bytes(doubling_onnx())
-        first = {"model_path": "pctr/1/", "eviction_grace_period_in_ms": 5000}
+        first = {"model_path": "pctr/1", "eviction_grace_period_in_ms": 5000}
         second = {"model_path": "pctr/2/", "checksum": model_checksum({"pctr/2/model.onnx": doubling_onnx()})}
         follower = ModelListFollower(client, FolderBucket(tmp_path, "list.json"), clock)
 
         write_list(first, {"model_path": "pctr/9/"})
         await follower.sync()
-        assert client.get_model_paths() == ["pctr/1/"]
+        assert client.get_model_paths() == ["pctr/1"]
 
         write_list(second)
         await follower.sync()
-        assert client.get_model_paths() == ["pctr/1/", "pctr/2/"]
+        assert client.get_model_paths() == ["pctr/1", "pctr/2/"]
 
         clock.advance_ms(5000)
         await follower.sync()

@@ -295,7 +295,9 @@ class _Link:
 
 def _write_files(folder: Path, model_path: str, files: Mapping[str, bytes]) -> None:
     for name, content in files.items():
-        relative = PurePosixPath(name.removeprefix(model_path) or PurePosixPath(model_path).name)
+        # A folder may be named without its slash.
+        inside = name.removeprefix(f"{model_path.rstrip('/')}/") if name != model_path else ""
+        relative = PurePosixPath(inside or PurePosixPath(model_path).name)
         if relative.is_absolute() or ".." in relative.parts or not relative.parts:
             raise ModelLoadError("a file of the model would lie outside it", where=model_path)
         target = folder.joinpath(*relative.parts)
