@@ -88,6 +88,29 @@ def test_encode_signals_gets_a_map_and_gives_bytes(in_a_pool: InAPool) -> None:
     in_a_pool(work)
 
 
+def test_long_texts_cross_in_every_direction(in_a_pool: InAPool) -> None:
+    code = """
+        function f(n) {
+            let asked = "", answer = "";
+            for (let i = 0; i < n; i++) { asked += "abcd" + i % 10; answer += "x\\u0000" + "y" + i % 10; }
+            return [runInference(asked), answer];
+        }
+    """
+
+    async def hook(text: str) -> str:
+        return text * 2
+
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", code, UdfKind.GENERATE_BID)
+        for n in (1, 100, 30_000):
+            asked = "".join(f"abcd{i % 10}" for i in range(n))
+            answer = "".join(f"x\0y{i % 10}" for i in range(n))
+            result = await pool.call(handle, "f", [b"%d" % n], deadline_ms=20_000, hooks={"runInference": hook})
+            assert result.value == [asked * 2, answer]
+
+    in_a_pool(work)
+
+
 def test_reporting_functions_record_what_they_are_given_also_before_an_exception(in_a_pool: InAPool) -> None:
     code = """
         function reportWin(fail) {
