@@ -11,12 +11,14 @@ one; else what it is follows from the names it sets:
     -                       INFERENCE_MODEL_BUCKET_NAME                           inference
 
 A bucket's bare name is an S3 bucket, or one of Google where ADYTON_BUCKET_SCHEME is gs; an address or a path stays as
-it is. Names of features that are not offered here, such as ENABLE_PROTECTED_AUDIENCE, are left alone.
+it is. Names of features that are not offered here, such as ENABLE_PROTECTED_AUDIENCE, are left alone, with a warning
+where they ask for something.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -25,6 +27,7 @@ from adyton.auction.config import ProcessConfig, parse_config
 from adyton.auction.errors import ConfigError
 from adyton.auction.keys.wire import PRIVATE_PATH
 
+_log = logging.getLogger(__name__)
 _TRUE, _FALSE = ("true", "1"), ("false", "0", "")
 _PORTS = ("SELLER_FRONTEND_PORT", "AUCTION_PORT", "BUYER_FRONTEND_PORT", "BIDDING_PORT")
 _FETCH_MODES: Mapping[object, int] = MappingProxyType(
@@ -114,7 +117,16 @@ def config_from_environment(environ: Mapping[str, str]) -> ProcessConfig:
             threads=read.member("INFERENCE_SIDECAR_RUNTIME_CONFIG", "num_intraop_threads"),
         )
     document |= _fetch_times(read)
-    return parse_config(document)
+    config = parse_config(document)
+    _warn_of_what_is_not_offered(read)
+    return config
+
+
+def _warn_of_what_is_not_offered(read: _Reader) -> None:
+    if read.flag("ENABLE_PROTECTED_AUDIENCE", default=False):
+        _log.warning("ENABLE_PROTECTED_AUDIENCE has no effect: interest groups are passed on and get no bids")
+    if read.number("DEBUG_SAMPLE_RATE_MICRO"):
+        _log.warning("DEBUG_SAMPLE_RATE_MICRO has no effect: only consented requests are debugged")
 
 
 def _fetch_times(read: _Reader) -> dict[str, object]:

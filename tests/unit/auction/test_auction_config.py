@@ -294,6 +294,17 @@ def test_a_wrong_variable_is_refused_by_its_name(name: str, value: str) -> None:
     assert caught.value.where == name
 
 
+def test_what_is_asked_for_and_not_offered_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    environ = {"TEST_MODE": "true", "SELLER_ORIGIN_DOMAIN": "s", "AUCTION_SERVER_HOST": "127.0.0.1:1"}
+
+    config_from_environment({**environ, "ENABLE_PROTECTED_AUDIENCE": "false", "DEBUG_SAMPLE_RATE_MICRO": "0"})
+    assert caplog.text == ""
+    config_from_environment({**environ, "ENABLE_PROTECTED_AUDIENCE": "true", "DEBUG_SAMPLE_RATE_MICRO": "5"})
+    assert [record.getMessage().split()[0] for record in caplog.records] == [
+        "ENABLE_PROTECTED_AUDIENCE", "DEBUG_SAMPLE_RATE_MICRO",
+    ]  # fmt: skip
+
+
 def test_reports_keep_parameters_and_odd_ones_are_none() -> None:
     report = parse_report("/win", "egress=AYJA&render=https%3A%2F%2Fr&empty=", 5)
 
