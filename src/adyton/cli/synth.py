@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from adyton.cli.synth_paid import WatchedRandom, ledger_options, paid, payment_of
+from adyton.cli.synth_pair import pair_command
 from adyton.kernel.errors import BadInputError, UnavailableError
 
 if TYPE_CHECKING:
@@ -28,6 +30,9 @@ _METADATA = "adyton.synthetic"
 @click.group()
 def synth() -> None:
     """Synthetic tables with differential privacy: fit, sample, report."""
+
+
+synth.add_command(pair_command)
 
 
 @synth.command("fit")
@@ -49,6 +54,7 @@ def synth() -> None:
     help="Longest training of the autoregressive synthesizer.",
 )
 @click.option("--insecure-fixed-noise", "fixed_seed", type=int, metavar="SEED", help="Repeatable. Protects nobody.")
+@ledger_options
 @click.option("-o", "--output", type=_FILE, required=True, help="Where the fitted synthesizer goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was spent as JSON.")
 def fit_command(
@@ -62,25 +68,38 @@ def fit_command(
     domains_file: Path | None,
     minutes: float,
     fixed_seed: int | None,
+    ledger: Path | None,
+    counter: Path | None,
+    owner: str,
+    population: str,
+    budget_epsilon: str,
+    budget_delta: str,
     output: Path,
     as_json: bool,
 ) -> None:
     """Fit a synthesizer to TABLE (Parquet) and print what it spent."""
-    from adyton.kernel.chance import InsecureFixedRandom, OsRandom
+    from adyton.kernel.chance import InsecureFixedRandom
     from adyton.learning.synth.contract import FitRequest
     from adyton.learning.synth.plugins import fit_named, stated_guarantee, statement_as_json
     from adyton.learning.synth.reading import without_ignored
 
+    payment = payment_of(ledger, counter, owner, population, budget_epsilon, budget_delta)
+    if payment is not None and (epsilon is None or fixed_seed is not None):
+        raise click.UsageError("--ledger pays for a guarantee: give --epsilon, and no fixed noise")
+    random = WatchedRandom()
     request = FitRequest(
-        loss=None if epsilon is None else _loss(epsilon, delta),
+        loss=None if epsilon is None else read_loss(epsilon, delta),
         unit=unit,
         max_rows_per_user=max_rows_per_user,
-        domains=_domains(domains_file),
+        domains=read_domains(domains_file),
         minutes=minutes,
-        source=OsRandom() if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
+        source=random if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
     )
-    schema = without_ignored(_schema(schema_file))
-    fitted = fit_named(synthesizer, _rows_to_fit(table, schema, synthesizer, request), schema, request)
+    schema = without_ignored(read_schema(schema_file))
+    rows = _rows_to_fit(table, schema, synthesizer, request)
+    held = nullcontext() if payment is None or request.loss is None else paid(payment, request.loss, random)
+    with held:
+        fitted = fit_named(synthesizer, rows, schema, request)
     _write(output, fitted.to_bytes())
     statement = fitted.statement
     if statement.loss is None:
@@ -99,8 +118,6 @@ def fit_command(
 @click.option("-o", "--output", type=_FILE, help="Parquet file; CSV goes to stdout without it.")
 def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: Path | None) -> None:
     """Sample a table from a fitted MODEL. Costs no further budget."""
-    import pyarrow.parquet as pq
-
     from adyton.kernel.chance import stream
     from adyton.learning.synth.plugins import load_named, stated_guarantee, statement_as_json
 
@@ -110,11 +127,7 @@ def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: 
     if output is None:
         _print_csv(made)
         return
-    made = made.replace_schema_metadata({_METADATA: json.dumps({**words, "seed": seed})})
-    try:
-        pq.write_table(made, output, compression="zstd")
-    except OSError as error:
-        raise UnavailableError("cannot write the table", where=str(output)) from error
+    write_sample(made, output, {**words, "seed": seed})
     click.echo(f"{rows} synthetic rows; guarantee: {stated_guarantee(words)}", err=True)
 
 
@@ -161,15 +174,15 @@ def report_command(
     from adyton.learning.synth.report import report, text
     from adyton.learning.synth.report_page import html
 
-    synthetic_table, train_table, schema = _table(synthetic), _table(train), _schema(schema_file)
-    test_table = None if test is None else _table(test)
+    synthetic_table, train_table, schema = read_table(synthetic), read_table(train), read_schema(schema_file)
+    test_table = None if test is None else read_table(test)
     lift = None
     if partner_columns is not None:
         if test_table is None:
             raise BadInputError("the lift is measured on later real rows", hint="give --test")
         from adyton.learning.synth.lift import lift_kept
 
-        wide = schema if joined_schema is None else _schema(joined_schema)
+        wide = schema if joined_schema is None else read_schema(joined_schema)
         partner = [name.strip() for name in partner_columns.split(",")]
         lift = lift_kept(train_table, synthetic_table, test_table, wide, partner, score=match_on, seed=seed)
     guarantee = _stated(synthetic_table)
@@ -177,13 +190,13 @@ def report_command(
     if shadow_models:
         from adyton.learning.synth.shadow import shadow_attack
 
-        refit = _refit(guarantee, schema, synthetic_table.num_rows, max_rows_per_user, _domains(domains_file), seed)
+        refit = _refit(guarantee, schema, synthetic_table.num_rows, max_rows_per_user, read_domains(domains_file), seed)
         shadow = shadow_attack(train_table, schema, refit, shadows=shadow_models, seed=seed)
     made = report(
         synthetic=synthetic_table,
         guarantee=guarantee,
         train=train_table,
-        holdout=_table(holdout),
+        holdout=read_table(holdout),
         test=test_table,
         schema=schema,
         seed=seed,
@@ -193,6 +206,44 @@ def report_command(
     if page is not None:
         _write(page, html(made).encode())
     click.echo(json.dumps(made.as_json(), indent=2) if as_json else text(made))
+
+
+@synth.command("audit")
+@click.option("--epsilon", default="3", show_default=True, help="The claim to test, exact text.")
+@click.option("--delta", default="1e-7", show_default=True, help="The claim to test, exact text.")
+@click.option("--canaries", type=click.IntRange(20), default=1000, show_default=True)
+@click.option("--max-rows-per-user", type=click.IntRange(1), default=4, show_default=True)
+@click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the canaries' coins; noise is never repeated.")
+@click.option("--json", "as_json", is_flag=True)
+def audit_command(
+    epsilon: str, delta: str, canaries: int, max_rows_per_user: int, confidence: float, seed: int, as_json: bool
+) -> None:
+    """Try to refute the synthesizer's claim: a lower bound on its true epsilon, from canaries in a made-up table.
+
+    Exit code 1 when the claim is refuted. Finding nothing proves nothing.
+    """
+    from adyton.kernel.chance import OsRandom
+    from adyton.learning.synth.audit import audit
+
+    found = audit(
+        read_loss(epsilon, delta),
+        source=OsRandom(),
+        seed=seed,
+        canaries=canaries,
+        max_rows_per_user=max_rows_per_user,
+        confidence=confidence,
+    )
+    if as_json:
+        click.echo(json.dumps(found.as_json()))
+    else:
+        click.echo(
+            f"claimed epsilon {float(found.claimed.epsilon):g}; at {found.confidence:g} confidence the true one is at"
+            f" least {found.epsilon_low:.2f}: {found.right} of {found.guesses} guesses right, {found.canaries} canaries"
+        )
+    if found.refutes_the_claim:
+        click.echo("REFUTED: the synthesizer leaks more than it says", err=True)
+        sys.exit(1)
 
 
 def _refit(
@@ -211,7 +262,7 @@ def _refit(
     if not isinstance(guarantee, dict) or "synthesizer" not in guarantee:
         raise BadInputError("the synthetic table does not say how it was made, so that it cannot be made again")
     words = {str(key): value for key, value in guarantee.items()}
-    loss = None if words.get("epsilon") is None else _loss(str(words["epsilon"]), str(words["delta"]))
+    loss = None if words.get("epsilon") is None else read_loss(str(words["epsilon"]), str(words["delta"]))
 
     def refit(rows: pa.Table, number: int) -> pa.Table:
         source = InsecureFixedRandom(seed, "shadow model", number)
@@ -243,7 +294,7 @@ def _reading(path: Path) -> Iterator[None]:
         raise BadInputError("not a Parquet table", where=str(path)) from error
 
 
-def _table(path: Path) -> pa.Table:
+def read_table(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     with _reading(path):
@@ -257,18 +308,18 @@ def _rows_to_fit(path: Path, schema: TableSchema, synthesizer: str, request: Fit
     from adyton.learning.synth.reading import bounded_table
 
     if synthesizer != DEFAULT or request.unit != "user" or not schema.with_role(Role.USER_ID):
-        return _table(path)
+        return read_table(path)
     with _reading(path):
         return bounded_table(path, schema, request.max_rows_per_user, request.source)
 
 
-def _schema(path: Path) -> TableSchema:
+def read_schema(path: Path) -> TableSchema:
     from adyton.learning.schema import TableSchema
 
     return TableSchema.from_json(_json(path))
 
 
-def _loss(epsilon: str, delta: str) -> Any:
+def read_loss(epsilon: str, delta: str) -> Any:
     from adyton.kernel.ledger import PrivacyLoss
 
     try:
@@ -277,7 +328,7 @@ def _loss(epsilon: str, delta: str) -> Any:
         raise BadInputError("epsilon and delta must be exact numbers such as 3, 0.5 or 1e-6") from error
 
 
-def _domains(path: Path | None) -> dict[str, PublicDomain]:
+def read_domains(path: Path | None) -> dict[str, PublicDomain]:
     if path is None:
         return {}
     from adyton.learning.synth.domains import from_json
@@ -304,6 +355,16 @@ def _write(path: Path, data: bytes) -> None:
         path.write_bytes(data)
     except OSError as error:
         raise UnavailableError("cannot write the file", where=str(path)) from error
+
+
+def write_sample(made: pa.Table, path: Path, words: dict[str, object]) -> None:
+    """A synthetic table as Parquet that says how it was made."""
+    import pyarrow.parquet as pq
+
+    try:
+        pq.write_table(made.replace_schema_metadata({_METADATA: json.dumps(words)}), path, compression="zstd")
+    except OSError as error:
+        raise UnavailableError("cannot write the table", where=str(path)) from error
 
 
 def _print_csv(table: pa.Table) -> None:

@@ -177,3 +177,13 @@ def test_a_lift_without_later_rows_and_shadows_of_an_unknown_origin_are_refused(
         refused = CliRunner().invoke(synth, [*arguments, *more])
         assert isinstance(refused.exception, BadInputError)
         assert words in str(refused.exception)
+
+
+def test_the_audit_prints_a_bound_below_the_claim() -> None:
+    """Confidence as high as can be asked: a sound fit is refuted once in 10^7 runs at most."""
+    found = CliRunner().invoke(synth, ["audit", "--epsilon", "1", "--confidence", "0.9999999", "--json"])
+    result = json.loads(found.stdout)
+
+    assert found.exit_code == 0
+    assert 0 <= result["epsilon_low"] <= 1
+    assert (result["canaries"], result["refutes_the_claim"]) == (1000, False)

@@ -50,7 +50,10 @@ def _opendp() -> Any:
 
 
 class OpenDpNoise:
-    """OpenDP's exact samplers. Its generator is the operating system's, so only `keys` reads `source`."""
+    """OpenDP's exact samplers. Its generator is the operating system's, so only `keys` takes bytes of `source`.
+
+    A source that keeps watch is told of every other draw too, by a request for no bytes.
+    """
 
     is_secure = True
 
@@ -59,12 +62,14 @@ class OpenDpNoise:
 
     def gaussian(self, counts: Ints, scale: float) -> Ints:
         dp = _opendp()
+        self._source.token(0)
         space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T=float)
         draw = dp.m.make_gaussian(*space, scale)
         return np.asarray(draw(counts.ravel().tolist()), np.int64).reshape(counts.shape)
 
     def noisy_max(self, scores: Ints, scale: float) -> int:
         dp = _opendp()
+        self._source.token(0)
         space = dp.vector_domain(dp.atom_domain(T="i64")), dp.linf_distance(T="i64")
         choose = dp.m.make_noisy_max(*space, dp.zero_concentrated_divergence(), scale)
         return int(choose(scores.tolist()))

@@ -28,6 +28,11 @@ Answer = TypeVar("Answer")
 _METHODS = ("fit", "sample", "describe", "to_bytes", "load")
 
 
+def statement_of(model: SynthesizerModel) -> PrivacyStatement:
+    """What one fit of ours guarantees."""
+    return PrivacyStatement(model.spent, model.unit, model.accountant, model.noise_is_secure)
+
+
 class LabelTreeSynthesizer:
     """Our label-aware differentially private synthesizer under the contract of all."""
 
@@ -50,8 +55,7 @@ class LabelTreeSynthesizer:
         return self._fitted.sample(n_rows, rng)
 
     def describe(self) -> PrivacyStatement:
-        model = self._fitted
-        return PrivacyStatement(model.spent, model.unit, model.accountant, model.noise_is_secure)
+        return statement_of(self._fitted)
 
     def to_bytes(self) -> bytes:
         return store.to_bytes(self._fitted)

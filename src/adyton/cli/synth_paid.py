@@ -1,0 +1,91 @@
+"""Synthetic tables paid from the owner's privacy ledger: options, and holding the loss while a fit runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from adyton.kernel.chance import OsRandom
+from adyton.kernel.errors import BadInputError
+from adyton.kernel.ledger import Account, PrivacyLoss
+
+_FILE = click.Path(dir_okay=False, path_type=Path)
+
+
+class WatchedRandom(OsRandom):
+    """The operating system's generator, which knows whether a fit has drawn from it."""
+
+    was_drawn = False
+
+    def token(self, n_bytes: int) -> bytes:
+        self.was_drawn = True
+        return super().token(n_bytes)
+
+
+@dataclass(frozen=True)
+class Payment:
+    """Which account of which ledger pays, and the budget of that account."""
+
+    account: Account
+    budget: PrivacyLoss
+    ledger: Path
+    counter: Path
+
+
+def ledger_options(command: click.decorators.FC) -> click.decorators.FC:
+    """The options of a payment."""
+    for option in reversed(
+        (
+            click.option("--ledger", type=_FILE, help="SQLite file of the owner's privacy ledger, which then pays."),
+            click.option("--counter", type=_FILE, help="File that guards the ledger; keep it elsewhere."),
+            click.option("--owner", default="owner", show_default=True, help="Whose budget."),
+            click.option("--population", default="users", show_default=True, help="Whom the rows describe."),
+            click.option("--budget-epsilon", default="3", show_default=True, help="Of the account, for good."),
+            click.option("--budget-delta", default="1e-5", show_default=True),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def payment_of(
+    ledger: Path | None, counter: Path | None, owner: str, population: str, budget_epsilon: str, budget_delta: str
+) -> Payment | None:
+    """None without a ledger.   Raises UsageError for half a ledger, BadInputError for numbers that are none."""
+    if (ledger is None) != (counter is None):
+        raise click.UsageError("--ledger and --counter go together")
+    if ledger is None or counter is None:
+        return None
+    try:
+        budget = PrivacyLoss.of(budget_epsilon, budget_delta)
+    except (ValueError, ZeroDivisionError) as error:
+        raise BadInputError("a budget is made of numbers such as 3 and 1e-5") from error
+    return Payment(Account(owner, population), budget, ledger, counter)
+
+
+@contextmanager
+def paid(payment: Payment, loss: PrivacyLoss, random: WatchedRandom) -> Iterator[None]:
+    """Hold `loss` while the block runs with `random`, and pay at its end.
+
+    A block that fails gets its budget back only if nothing was drawn yet: a later failure is an answer too.
+    Raises OverBudgetError before the block is entered.
+    """
+    from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
+
+    payment.counter.parent.mkdir(parents=True, exist_ok=True)
+    store = LedgerStore(payment.ledger, FileCounter(payment.counter))
+    reservation = f"synth-{OsRandom().token(8).hex()}/table"
+    left = store.reserve(reservation, payment.account, "synthetic table", loss, payment.budget)
+    random.was_drawn = False
+    try:
+        yield
+    except BaseException:
+        settle = store.commit if random.was_drawn else store.cancel
+        settle(reservation)
+        raise
+    store.commit(reservation)
+    click.echo(f"epsilon left: {float(left.epsilon):g}", err=True)
