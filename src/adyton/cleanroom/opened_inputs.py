@@ -22,7 +22,7 @@ from adyton.cleanroom.appended import batch_id, dataset_of, is_appended
 from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.errors import SealBrokenError
 from adyton.cleanroom.join import PartyTable
-from adyton.cleanroom.join_keys import join_keys
+from adyton.cleanroom.join_keys import KeyedIds, coded
 from adyton.cleanroom.joined_view import USER_KEY
 from adyton.cleanroom.sealed_table import Manifest, OpenTable, load_manifest
 from adyton.cleanroom.table_columns import arrow_schema, table_schema
@@ -30,9 +30,10 @@ from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId
 from adyton.learning.schema import TableSchema
 
-CODED = pa.dictionary(pa.int32(), pa.string())
 SLAB_ROWS = 1 << 21
 """Ids of so many rows are held as text at once."""
+KEPT_ID_BYTES = 64 << 20
+"""Distinct ids that take no more are kept for the literal-value scan, which would read the column again."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,7 @@ class OpenedTable:
     files: Sequence[OpenTable]
     newest_version: int = 1
     _ids: pa.ChunkedArray | None = field(default=None, repr=False)
+    _distinct: pa.Array | None = field(default=None, repr=False)
 
     @property
     def schema(self) -> TableSchema:
@@ -169,7 +171,10 @@ class OpenedTable:
 
     def user_keys(self, key: bytes) -> NDArray[np.int64]:
         """int64[rows] join keys under the HMAC key `key`. Raises SealBrokenError."""
-        found = [join_keys(slab, key).to_numpy() for slab in self.id_slabs()]
+        keyed = KeyedIds(key)
+        found = [keyed.of(slab) for slab in self.id_slabs()]
+        if keyed.ids.nbytes <= KEPT_ID_BYTES:
+            self._distinct = keyed.ids
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     def id_slabs(self) -> Iterator[pa.ChunkedArray]:
@@ -177,7 +182,7 @@ class OpenedTable:
         column = self.terms.join_column
         if self.rows <= SLAB_ROWS:
             if self._ids is None:
-                self._ids = _coded(self.whole([column])[column])
+                self._ids = coded(self.whole([column])[column])
             yield self._ids
             return
         waiting: list[pa.RecordBatch] = []
@@ -186,17 +191,18 @@ class OpenedTable:
             waiting.append(batch)
             rows += batch.num_rows
             if rows >= SLAB_ROWS:
-                yield _coded(pa.Table.from_batches(waiting)[column])
+                yield coded(pa.Table.from_batches(waiting)[column])
                 waiting, rows = [], 0
         if waiting:
-            yield _coded(pa.Table.from_batches(waiting)[column])
+            yield coded(pa.Table.from_batches(waiting)[column])
 
     def distinct_ids(self) -> pa.Array:
         """User ids as text, each once."""
+        if self._distinct is not None:
+            return self._distinct
         found = pa.array([], pa.string())
         for slab in self.id_slabs():
-            chunks = slab.unify_dictionaries().chunks
-            found = pc.unique(pa.chunked_array([found, *(chunk.dictionary for chunk in chunks[:1])]))
+            found = pc.unique(pa.chunked_array([found, *(chunk.dictionary for chunk in slab.chunks)]))
         return found
 
     def part(self, keys: NDArray[np.int64], names: Sequence[str], index: int, parts: int) -> pa.Table:
@@ -228,8 +234,3 @@ def give_back_unused() -> None:
     pa.default_memory_pool().release_unused()
     if (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)) is not None:
         trim(0)
-
-
-def _coded(ids: pa.ChunkedArray) -> pa.ChunkedArray:
-    # As codes, each distinct id is there, and hashed, once.
-    return pa.chunked_array(ids.cast(pa.string()).dictionary_encode().chunks, CODED)
