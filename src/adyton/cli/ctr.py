@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,8 +43,18 @@ ctr.add_command(cross_domain_command)
 @click.option("--feature", "features", multiple=True, help="A column to use; default all but the user id.")
 @click.option("--with-user-id", is_flag=True, help="Let the model learn single users.")
 @click.option("--stop-on", type=click.Choice(["auc", "gauc", "xauc", "logloss"]), default="auc", show_default=True)
-@click.option("--members", type=click.IntRange(1, 16), default=1, show_default=True, help="Networks to average.")
-@click.option("--epochs", type=click.IntRange(1), default=8, show_default=True)
+@click.option(
+    "--recipe",
+    type=click.Choice(["single", "ensemble"]),
+    default="single",
+    show_default=True,
+    help="One network, or nine wider ones with tastes from a second pass: still one factorised model.",
+)
+@click.option("--members", type=click.IntRange(1, 16), help="Networks to average; default as in the recipe.")
+@click.option("--epochs", type=click.IntRange(1), help="Passes at most; default 8, and 1 for the ensemble.")
+@click.option(
+    "--min-count", type=click.IntRange(1), help="Rarer values count as unknown; default by the rows, 5 to 20."
+)
 @click.option(
     "--trainer",
     type=click.Choice(["rows", "batches"]),
@@ -65,8 +76,10 @@ def train_command(
     features: tuple[str, ...],
     with_user_id: bool,
     stop_on: str,
-    members: int,
-    epochs: int,
+    recipe: str,
+    members: int | None,
+    epochs: int | None,
+    min_count: int | None,
     trainer: str,
     start: Path | None,
     seed: int,
@@ -88,6 +101,7 @@ def train_command(
     """
     from adyton.learning.ctr import store
     from adyton.learning.ctr.config import TrainConfig, Trainer
+    from adyton.learning.ctr.recipe import ENSEMBLE
     from adyton.learning.ctr.training import Check, RowSplit, train
     from adyton.learning.metrics import Metric
 
@@ -104,11 +118,14 @@ def train_command(
         charge = charge_of(dp_epsilon, dp_delta, ledger, counter, owner, population, budget_epsilon, budget_delta)
         train_and_pay(table, schema, split.train, features or None, charge, output, seed=seed, as_json=as_json)
         return
-    config = TrainConfig(
+    base = ENSEMBLE if recipe == "ensemble" else TrainConfig()
+    config = replace(
+        base,
         features=chosen,
         stop_on=Metric(stop_on),
-        members=members,
-        max_epochs=epochs,
+        members=members or base.members,
+        max_epochs=epochs or base.max_epochs,
+        min_count=min_count,
         trainer=Trainer(trainer),
     )
 

@@ -148,6 +148,25 @@ def test_compare_prints_the_price_of_factorising(folder: Path) -> None:
     assert f"auc      {change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}]" in text
 
 
+def test_the_ensemble_is_one_model_with_longer_vectors(folder: Path) -> None:
+    table = ("t.parquet", "--schema", folder / "s.json")
+    run(
+        "train", folder / table[0], *table[1:], "--validation-from", "1970-01-07", "--test-from", "1970-01-08",
+        "--recipe", "ensemble", "--members", "2", "--min-count", "2", "-o", folder / "e.npz",
+    )  # fmt: skip
+    exported = run("export", folder / "e.npz", folder / table[0], *table[1:], "-o", folder / "out")
+    manifest = json.loads((folder / "out/manifest.json").read_text())
+    in_batches = run(
+        "train", folder / table[0], *table[1:], "--validation-from", "1970-01-07", "--test-from", "1970-01-08",
+        "--recipe", "ensemble", "--trainer", "batches", "-o", folder / "b.npz",
+    )  # fmt: skip
+
+    assert exported.exit_code == 0
+    assert manifest["training"]["members"] == 4, "two members, each with a level and a taste"
+    assert manifest["vector_dim"] == 4 * (16 + 16)
+    assert isinstance(in_batches.exception, ModelError)
+
+
 def test_training_goes_on_from_a_stored_model(folder: Path) -> None:
     trained(folder)
     (folder / "day.parquet").write_bytes((folder / "t.parquet").read_bytes())
