@@ -60,6 +60,9 @@ class _Sizes(click.ParamType["tuple[int, ...]"]):
 @click.option("--figure", type=_FILE, help="Write a figure (SVG, PNG or PDF by its ending).")
 @click.option("--schema-for", type=click.IntRange(1), metavar="BITS", help="Size whose schema is written.")
 @click.option("--schema-out", type=_FILE, help="Where the egress schema for --schema-for goes.")
+@click.option(
+    "--encoding-out", type=_FILE, help="Where it goes how a device fills that payload: tables, and the code's trees."
+)
 @click.option("--schema-version", type=click.IntRange(0, 7), default=1, show_default=True)
 def curve(
     table: Path | None,
@@ -77,6 +80,7 @@ def curve(
     figure: Path | None,
     schema_for: int | None,
     schema_out: Path | None,
+    encoding_out: Path | None,
     schema_version: int,
 ) -> None:
     """Measure quality against payload size in bits.
@@ -90,6 +94,8 @@ def curve(
         raise click.UsageError("--schema-for and --schema-out belong together")
     if schema_for is not None and schema_for not in sizes:
         raise click.UsageError("--schema-for must be one of --sizes")
+    if encoding_out is not None and schema_for is None:
+        raise click.UsageError("--encoding-out belongs to --schema-for")
     if (wins is None) != (payload_schema is None):
         raise click.UsageError("--wins and --payload-schema belong together")
     if wins is not None and payload_schema is not None:
@@ -111,6 +117,9 @@ def curve(
     if schema_for is not None and schema_out is not None:
         schema = experiment.schema_for(measured.point(schema_for).selection, version=schema_version)
         _write(schema_out, json.dumps(schema, indent=2) + "\n")
+        if encoding_out is not None:
+            encoding = experiment.encoding_of(measured.point(schema_for).selection, data)
+            _write(encoding_out, json.dumps(encoding, allow_nan=False) + "\n")
     if figure is not None:
         _draw(measured, figure)
     click.echo(json.dumps({"seed": seed, **measured.as_json()}, indent=2) if as_json else _text(measured))

@@ -45,15 +45,18 @@ def test_a_table_of_sizes_goes_to_stdout_and_progress_to_stderr(files: list[str]
 
 
 def test_json_figure_and_schema_are_written(files: list[str], tmp_path: Path) -> None:
-    figure, schema = tmp_path / "curve.svg", tmp_path / "egress.json"
+    figure, schema, encoding = tmp_path / "curve.svg", tmp_path / "egress.json", tmp_path / "encoding.json"
     arguments = ["--sizes", "3,6", "--method", "code", "--json", "--figure", str(figure)]
-    result = CliRunner().invoke(curve, [*files, *arguments, "--schema-for", "3", "--schema-out", str(schema)])
+    result = CliRunner().invoke(
+        curve, [*files, *arguments, "--schema-for", "3", "--schema-out", str(schema), "--encoding-out", str(encoding)]
+    )
 
     assert result.exit_code == 0, result.output
     assert [point["bits"] for point in json.loads(result.stdout)["points"]] == [3, 6]
     assert "<svg" in figure.read_text()
     written = json.loads(schema.read_text())
-    assert sum(feature["size"] for feature in written["features"]) == 3
+    assert 1 <= sum(feature["size"] for feature in written["features"]) <= 3
+    assert [feature["name"] for feature in json.loads(encoding.read_text())["features"]] == ["age", "luck"]
     assert {feature["name"] for feature in written["features"]} == {"unsigned-integer-feature"}
 
 

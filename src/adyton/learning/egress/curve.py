@@ -294,6 +294,19 @@ def schema_for(selection: Selection, *, version: int = 1) -> dict[str, object]:
     return {"cddl_version": "1.0.0", "version": version, "features": features}
 
 
+def encoding_of(selection: Selection, data: EgressData) -> dict[str, object]:
+    """How a device fills the payload of `selection`, as JSON: what `schema_for` does not say.
+
+    features: the raw features that are read, in order, with bits and coding (`Coding`).   code: of a learned code, how
+    their codes become the payload (`UserCode.as_json`); without it they are the payload.
+    """
+    names = selection.code.numbers.names if selection.code else tuple(name for name, _ in selection.features)
+    features = [
+        {"name": f.name, "bits": f.bits, **(f.coding.as_json() if f.coding else {})} for f in data.chosen(names)
+    ]
+    return {"features": features, **({"code": selection.code.as_json()} if selection.code else {})}
+
+
 def _code_selections(
     data: EgressData,
     reported: EgressData,

@@ -28,12 +28,31 @@ _FREE_CODES = 1 << 14
 
 
 @dataclass(frozen=True)
+class Coding:
+    """How a raw value becomes a code: by its place in `values`, or by the number of `edges` at or below it plus one.
+
+    values: of a category, text by falling frequency, None for null; a value outside has code 0.   edges: of a number,
+    ascending; null has code 0.
+    """
+
+    values: tuple[str | None, ...] | None = None
+    edges: tuple[float, ...] | None = None
+
+    def as_json(self) -> dict[str, object]:
+        return {"values": list(self.values)} if self.values is not None else {"edges": list(self.edges or ())}
+
+
+@dataclass(frozen=True)
 class UserFeature:
-    """One feature of a payload.   bits: width, 1..32.   codes: int64[B], each in [0, 2^bits)."""
+    """One feature of a payload.   bits: width, 1..32.   codes: int64[B], each in [0, 2^bits).
+
+    coding: how raw values became codes, where the feature is a column of a table.
+    """
 
     name: str
     bits: int
     codes: Ints
+    coding: Coding | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.bits <= 32:
@@ -117,10 +136,10 @@ def egress_data(
         raise EgressInputError("the schema has no user column that could be sent")
     features = []
     for column in (schema.column(name) for name in names):
-        codes, size = _coded(table.column(column.name), column, ~is_test)
-        features.append(UserFeature(column.name, max(1, (size - 1).bit_length()), codes))
+        codes, size, coding = _coded(table.column(column.name), column, ~is_test)
+        features.append(UserFeature(column.name, max(1, (size - 1).bit_length()), codes, coding))
     free = [
-        _coded(table.column(c.name), c, ~is_test, most=_FREE_CODES, unknown_apart=True)
+        _coded(table.column(c.name), c, ~is_test, most=_FREE_CODES, unknown_apart=True)[:2]
         for c in schema.with_role(*_FREE_ROLES)
         if c.name not in names and c.kind is not Kind.LIST
     ]
@@ -131,8 +150,8 @@ def egress_data(
 
 def _coded(
     data: pa.ChunkedArray, column: Column, train: Bools, *, most: int | None = None, unknown_apart: bool = False
-) -> tuple[Ints, int]:
-    """(int64[B], number of codes): by falling frequency in the training rows, at most `most` of them.
+) -> tuple[Ints, int, Coding]:
+    """(int64[B], number of codes, coding): by falling frequency in the training rows, at most `most` of them.
 
     unknown_apart: code 0 is kept for values that training rows lack; otherwise they share the most frequent code.
     """
@@ -149,12 +168,15 @@ def _coded(
     frequent = known[np.argsort(-counts[known], kind="stable")][: most and most - 1]
     lookup = np.zeros(len(encoded.dictionary), np.int64)
     lookup[frequent] = np.arange(frequent.size) + unknown_apart
-    return lookup[index], frequent.size + unknown_apart
+    texts = encoded.dictionary.take(pa.array(frequent)).to_pylist()
+    coding = Coding(values=tuple(None if text is None else str(text) for text in texts))
+    return lookup[index], frequent.size + unknown_apart, coding
 
 
-def _quantile_codes(data: pa.ChunkedArray, train: Bools) -> tuple[Ints, int]:
+def _quantile_codes(data: pa.ChunkedArray, train: Bools) -> tuple[Ints, int, Coding]:
     numbers = data.cast(pa.float64()).to_numpy()
     known = numbers[train & ~np.isnan(numbers)]
     bins = (1 << NUMBER_BITS) - 1
     edges = np.unique(np.quantile(known, np.linspace(0, 1, bins + 1)[1:-1])) if known.size else np.zeros(0)
-    return np.where(np.isnan(numbers), 0, np.digitize(numbers, edges) + 1).astype(np.int64), 1 << NUMBER_BITS
+    codes = np.where(np.isnan(numbers), 0, np.digitize(numbers, edges) + 1).astype(np.int64)
+    return codes, 1 << NUMBER_BITS, Coding(edges=tuple(edges.tolist()))
