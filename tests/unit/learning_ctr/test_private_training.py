@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from scipy.stats import binom
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.ctr import private_trainer, store
+from adyton.learning.ctr.artifact import export
 from adyton.learning.ctr.private_kernel import GRID, add_clipped_gradients
 from adyton.learning.ctr.private_trainer import PUBLIC_EDGES, PrivateTraining, train_private
 from adyton.learning.errors import ModelError, TableError
@@ -35,6 +37,7 @@ SCHEMA = TableSchema(
         Column("taste", Role.USER, Kind.CATEGORY),
         Column("age", Role.USER, Kind.NUMBER),
         Column("slot", Role.CONTEXT, Kind.CATEGORY),
+        Column("ad", Role.ITEM_ID, Kind.CATEGORY),
     )
 )
 LOSS = PrivacyLoss.of(3, "1e-6")
@@ -54,6 +57,7 @@ def _table(users: int = 2000, rows: int = 3) -> pa.Table:
             "taste": [f"t{t}" for t in taste[user]],
             "age": rng.normal(40, 9, user.size),
             "slot": slot,
+            "ad": rng.integers(0, 2, user.size),
         }
     )
 
@@ -149,6 +153,9 @@ def test_a_private_model_learns_and_says_what_it_is(tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     store.save(model, path)
     assert store.load(path).privacy == model.privacy
+    items = table.slice(0, 60).group_by("ad").aggregate([]).sort_by("ad")
+    manifest: Any = export(model, items=items, contexts=table.slice(0, 1)).manifest
+    assert manifest["training"]["differential_privacy"] == model.privacy
 
 
 def test_a_value_of_one_user_does_not_become_known() -> None:

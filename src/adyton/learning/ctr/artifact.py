@@ -79,6 +79,8 @@ def export(
             "seed": model.seed,
             "stop_on": model.config.stop_on.value,
             "members": len(model.members),
+            # Of the weights and vocabularies. Which ads and contexts are listed comes from the table given to `export`.
+            "differential_privacy": model.privacy,
         },
         "calibration": {"scale": model.scale, "shift": model.shift},
         "metrics": dict(metrics or {}),
