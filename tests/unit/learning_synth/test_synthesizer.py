@@ -14,6 +14,7 @@ from adyton.kernel.chance import InsecureFixedRandom, OsRandom, stream
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.errors import TableError
 from adyton.learning.schema import Role, TableSchema
+from adyton.learning.synth import store
 from adyton.learning.synth.accounting import rho_for
 from adyton.learning.synth.domains import Edges, Span, Values
 from adyton.learning.synth.errors import SynthesisInputError
@@ -199,3 +200,27 @@ def test_a_table_that_does_not_fit_its_schema_is_refused(table: pa.Table, schema
 def test_public_domains_are_valid_from_birth(make: object) -> None:
     with pytest.raises(SynthesisInputError):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_missing_times_stay_missing_in_their_share(table: pa.Table, schema: TableSchema, public: bool) -> None:
+    rng = np.random.default_rng(0)
+    at = table.column_names.index("at")
+    gaps = table.set_column(at, "at", pa.array(table["at"].to_numpy(), mask=rng.random(table.num_rows) < 0.3))
+    span = Span(1_650_000_000_000, 1_650_000_000_000 + 3 * 86_400_000, nullable=True)
+    model = fit(
+        gaps,
+        schema.select(["user", "clicked", "slot", "at"]),
+        loss=PrivacyLoss.of(8, "1e-6"),
+        domains={"at": span} if public else {},
+        source=InsecureFixedRandom(1),
+    )
+    made = store.from_bytes(store.to_bytes(model)).sample(6000, stream(0, "gaps"))
+
+    assert made["at"].null_count / 6000 == pytest.approx(0.3, abs=0.03)
+    days = np.unique(made["at"].drop_null().to_numpy() // 86_400_000)
+    assert set(days.tolist()) <= {19097, 19098, 19099, 19100}
+
+
+def test_times_without_gaps_get_none(synthetic: pa.Table) -> None:
+    assert synthetic["at"].null_count == 0

@@ -31,6 +31,7 @@ _MS_PER_HOUR, _MS_PER_DAY = 3_600_000, 86_400_000
 _OCTAVE_OFFSET = 1100
 """Larger than any exponent of a float64, so that the octaves of positive numbers are positive and ascend."""
 _NULL_OCTAVE = 1 << 20
+_NULL_DAY = 1 << 40
 
 
 class ColumnCode(Protocol):
@@ -150,14 +151,15 @@ class NumberCode:
 
 @dataclass(frozen=True)
 class TimestampCode:
-    """A day since the epoch and an hour of the day (UTC)."""
+    """A day since the epoch and an hour of the day (UTC).   has_null: the last code of the day is null."""
 
     days: Ints
     arrow_type: pa.DataType
+    has_null: bool = False
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        return (self.days.size, 24)
+        return (self.days.size + self.has_null, 24)
 
     def encode(self, column: pa.ChunkedArray) -> Ints:
         at_ms = milliseconds(column)
@@ -165,14 +167,17 @@ class TimestampCode:
         after = np.clip(np.searchsorted(self.days, day), 0, self.days.size - 1)
         before = np.maximum(after - 1, 0)
         nearest = np.where(np.abs(self.days[before] - day) < np.abs(self.days[after] - day), before, after)
+        if self.has_null:
+            nearest = np.where(_is_null(column), self.days.size, nearest)
         return np.column_stack([nearest, at_ms // _MS_PER_HOUR % 24])
 
     def decode(self, codes: Ints, rng: np.random.Generator) -> pa.Array:
-        within = rng.integers(0, _MS_PER_HOUR, codes.shape[0])
-        at_ms = self.days[codes[:, 0]] * _MS_PER_DAY + codes[:, 1] * _MS_PER_HOUR + within
+        null = codes[:, 0] == self.days.size
+        day = self.days[np.minimum(codes[:, 0], self.days.size - 1)]
+        at_ms = day * _MS_PER_DAY + codes[:, 1] * _MS_PER_HOUR + rng.integers(0, _MS_PER_HOUR, codes.shape[0])
         if pa.types.is_integer(self.arrow_type):
-            return pa.array(at_ms).cast(self.arrow_type)
-        return pa.array(at_ms, pa.timestamp("ms")).cast(self.arrow_type)
+            return pa.array(at_ms, mask=null).cast(self.arrow_type)
+        return pa.array(at_ms, pa.timestamp("ms"), mask=null).cast(self.arrow_type)
 
 
 @dataclass(frozen=True)
@@ -283,16 +288,19 @@ def _timestamp(
 ) -> TimestampCode:
     if isinstance(public, Span):
         first, last = int(public.low) // _MS_PER_DAY, int(public.high - 1) // _MS_PER_DAY
-        return TimestampCode(np.arange(first, last + 1), data.type)
+        return TimestampCode(np.arange(first, last + 1), data.type, public.nullable)
     if public is not None:
         raise SynthesisInputError("a timestamp takes a public span in milliseconds", where=column.name)
-    days, day = np.unique(milliseconds(data) // _MS_PER_DAY, return_inverse=True)
-    kept = _required(column, finder).released(np.arange(day.size), day, days.size, column.name)
-    if not kept.size:
+    # Nulls are one more "day", so that whether they occur is itself found under DP.
+    day_of_row = np.where(_is_null(data), _NULL_DAY, milliseconds(data) // _MS_PER_DAY)
+    days, day = np.unique(day_of_row, return_inverse=True)
+    kept = days[_required(column, finder).released(np.arange(day.size), day, days.size, column.name)]
+    known = kept[kept != _NULL_DAY]
+    if not known.size:
         raise SynthesisInputError(
             "too few rows on any day to release a date", where=column.name, hint="state a public span of days"
         )
-    return TimestampCode(days[kept], data.type)
+    return TimestampCode(known, data.type, known.size < kept.size)
 
 
 def _required(column: Column, finder: Finder | None) -> Finder:
@@ -366,6 +374,10 @@ def floats(column: pa.ChunkedArray) -> Floats:
     """float64[B], nulls as NaN."""
     numbers: Floats = combined(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
     return np.where(np.isfinite(numbers), numbers, np.nan)
+
+
+def _is_null(column: pa.ChunkedArray) -> npt.NDArray[np.bool_]:
+    return np.asarray(combined(column).is_null().to_numpy(zero_copy_only=False), bool)
 
 
 def milliseconds(column: pa.ChunkedArray) -> Ints:

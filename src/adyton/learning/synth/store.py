@@ -99,9 +99,9 @@ def _code_json(code: ColumnCode, name: str, arrays: dict[str, Any]) -> dict[str,
             return {"kind": "category", "type": type_text(arrow_type), "values": list(values)}
         case ListCode(values, arrow_type):
             return {"kind": "list", "type": type_text(arrow_type), "values": list(values)}
-        case TimestampCode(days, arrow_type):
+        case TimestampCode(days, arrow_type, has_null):
             arrays[f"{name}.days"] = days
-            return {"kind": "timestamp", "type": type_text(arrow_type)}
+            return {"kind": "timestamp", "type": type_text(arrow_type), "has_null": has_null}
         case NumberCode(lows, highs, weights, bin_of_cell, has_null, arrow_type):
             for part, array in (("lows", lows), ("highs", highs), ("weights", weights), ("bins", bin_of_cell)):
                 arrays[f"{name}.{part}"] = array
@@ -117,7 +117,7 @@ def _code(entry: dict[str, Any], name: str, arrays: dict[str, Any]) -> ColumnCod
         case "list":
             return ListCode(tuple(entry["values"]), arrow_type)
         case "timestamp":
-            return TimestampCode(arrays[f"{name}.days"], arrow_type)
+            return TimestampCode(arrays[f"{name}.days"], arrow_type, bool(entry.get("has_null")))
         case "number":
             lows, highs, weights, bins = (arrays[f"{name}.{part}"] for part in ("lows", "highs", "weights", "bins"))
             return NumberCode(lows, highs, weights, bins, bool(entry["has_null"]), arrow_type)
