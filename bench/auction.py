@@ -17,7 +17,8 @@ from a store of 2,000, a dot product for each in generateBid, scoring, both repo
 
 What is measured alone runs in a loop of its own, with its code and data in the processor's caches. In the services the
 same work is done by two dozen processes that take turns on the cores and find the caches cold, which by itself costs
-half as much again: a ratio of 1 is out of reach, also for the other ratios.
+half as much again: a ratio of 1 is out of reach, also for the other ratios. Each buyer's processes stay on one core, as
+two buyers would not share a machine either; the seller's run on every core (`--no-pins` lets all run on all).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import grpc
@@ -137,10 +138,13 @@ def write_files(folder: Path) -> None:
 class Party:
     """One process of one party, and the CPU time of its whole tree."""
 
-    def __init__(self, folder: Path, document: dict[str, object]) -> None:
+    def __init__(self, folder: Path, document: dict[str, object], cores: Collection[int]) -> None:
         path = folder / f"{document['name']}.json"
         path.write_text(json.dumps(document))
-        code = "import sys; from adyton.cli.auction import auction; auction(sys.argv[1:])"
+        code = (
+            f"import os, sys; os.sched_setaffinity(0, {sorted(cores)}); "
+            "from adyton.cli.auction import auction; auction(sys.argv[1:])"
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-c", code, "serve", "--config", str(path)], stdout=subprocess.PIPE, text=True
         )
@@ -417,14 +421,15 @@ def milliseconds(values: list[float]) -> dict[str, float]:
     return {f"p{q}": round(1000 * float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
 
 
-async def measure(seconds: float, width: int, engine: str, folder: Path) -> dict[str, object]:
+async def measure(seconds: float, width: int, engine: str, pins: bool, folder: Path) -> dict[str, object]:
     load_average = [round(load, 2) for load in os.getloadavg()]
     write_files(folder)
     sandbox = {"spares": 0, "workers_per_udf": WORKERS_PER_UDF, "engine": engine}
     base = {"test_mode": True, "http_listen": "127.0.0.1:0", "sandbox": sandbox}
     parties: list[Party] = []
+    all_cores = sorted(os.sched_getaffinity(0))
     try:
-        for buyer in BUYERS:
+        for i, buyer in enumerate(BUYERS):
             bidding = {
                 "generate_bid": str(folder / "b.js"),
                 "prepare_data": str(folder / "p.js"),
@@ -439,7 +444,7 @@ async def measure(seconds: float, width: int, engine: str, folder: Path) -> dict
                 "key_value": {"snapshot": str(folder / buyer), "udf": str(folder / "r.js")},
                 "inference": {"models": str(folder / "models")},
             }
-            parties.append(Party(folder, document))
+            parties.append(Party(folder, document, [all_cores[i % len(all_cores)]] if pins else all_cores))
         fronts = {party.name: party.addresses["grpc"] for party in parties}
         seller = {
             **base,
@@ -455,7 +460,7 @@ async def measure(seconds: float, width: int, engine: str, folder: Path) -> dict
                 "report_win": {buyer: str(folder / "w.js") for buyer in BUYERS},
             },
         }
-        parties.append(Party(folder, seller))
+        parties.append(Party(folder, seller, all_cores))
         async with grpc.aio.insecure_channel(parties[-1].addresses["grpc"]) as channel:
             client = Client(ba_grpc.SellerFrontEndStub(channel))
             # Twice the width, so that every script has all of its workers before anything is measured.
@@ -507,6 +512,7 @@ async def measure(seconds: float, width: int, engine: str, folder: Path) -> dict
         "latency_half_load_ms": milliseconds(half),
         "hops_half_load_ms": hops,
         "cores": os.cpu_count(),
+        "buyers_on_one_core_each": pins,
         "load_average_before": load_average,
     }
 
@@ -516,10 +522,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="length of each of the two phases")
     parser.add_argument("--width", type=int, default=4, help="auctions under way at full load")
     parser.add_argument("--engine", choices=["v8", "quickjs"], default="v8", help="what the services run scripts on")
+    parser.add_argument("--no-pins", dest="pins", action="store_false", help="let buyers' processes run on every core")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="adyton-bench-") as folder:
-        result = asyncio.run(measure(options.seconds, options.width, options.engine, Path(folder)))
+        result = asyncio.run(measure(options.seconds, options.width, options.engine, options.pins, Path(folder)))
     text = json.dumps(result, indent=1)
     if options.json is not None:
         options.json.write_text(text)
