@@ -1,10 +1,12 @@
 """Measure review: losses against the bound and farseeing, speed against the naive twin and at a million ads.
 
-    python bench/review.py [--seeds 3] [--processes 2] [--steps 300] [--bound "even v=1" …] [--skip-million]
+    python bench/review.py [--seeds 3] [--processes 2] [--steps 300] [--bound "even v=1" …] [--allocators NAME …]
+        [--skip-million]
     python bench/review.py --seeds 30 --json gaps.json     what README quotes
 
 Prints ratios, not verdicts: times depend on the machine. A bound takes longer than all allocators of a day together, so
-`--bound` names the scenarios that get one; with `--json` finished days are kept and not played again.
+`--bound` names the scenarios that get one, and `--allocators` what is played; with `--json` finished days are kept, and
+only what they lack is played.
 """
 
 from __future__ import annotations
@@ -47,21 +49,29 @@ def shipped() -> Workbook:
     return load_default_workbook()
 
 
-def play_day(scenario: str, seed: int, n_steps: int) -> Played:
-    """One day under each allocator; its bound when n_steps > 0."""
+def play_day(scenario: str, seed: int, n_steps: int, wanted: list[str]) -> Played:
+    """One day under each allocator of `wanted`, and its bound in `n_steps` where "bound" is among them."""
     day = draw_day(shipped(), SCENARIOS[scenario], seed=seed)
     played: Played = {}
-    if n_steps:
+    if "bound" in wanted:
         bound = lower_bound(day, n_steps=n_steps)
         played["bound"] = [bound.a1, bound.a2, 0.0]
-    for allocator in ALLOCATORS:
+    for allocator in wanted:
+        if allocator == "bound":
+            continue
         result = simulate(day, allocator=allocator)
         played[allocator] = [result.loss.a1, result.loss.a2, result.simulated_seconds]
     return played
 
 
 def play_days(
-    scenarios: list[str], bounded: list[str], n_seeds: int, n_steps: int, n_processes: int, kept: Path | None
+    scenarios: list[str],
+    bounded: list[str],
+    allocators: list[str],
+    n_seeds: int,
+    n_steps: int,
+    n_processes: int,
+    kept: Path | None,
 ) -> dict[str, Played]:
     """Every scenario and seed, by "scenario/seed"; finished days are read from `kept` and added to it."""
     days: dict[str, Played] = json.loads(kept.read_text()) if kept and kept.exists() else {}
@@ -69,22 +79,22 @@ def play_days(
         running = {}
         for seed in range(1, n_seeds + 1):
             for scenario in scenarios:
-                steps = n_steps if scenario in bounded else 0
-                done = days.get(f"{scenario}/{seed}")
-                if done is None or (steps and "bound" not in done):
-                    running[pool.submit(play_day, scenario, seed, steps)] = f"{scenario}/{seed}"
+                asked = [*allocators, "bound"] if scenario in bounded else allocators
+                done = days.setdefault(f"{scenario}/{seed}", {})
+                if wanted := [name for name in asked if name not in done]:
+                    running[pool.submit(play_day, scenario, seed, n_steps, wanted)] = f"{scenario}/{seed}"
         for future in as_completed(running):
-            days[running[future]] = future.result()
+            days[running[future]].update(future.result())
             if kept:
                 kept.write_text(json.dumps(days))
     return days
 
 
-def print_gaps(scenario: str, played: list[Played]) -> None:
+def print_gaps(scenario: str, allocators: list[str], played: list[Played]) -> None:
     """One line for each allocator: mean losses, as multiples of the bound and of farseeing, worst seed, seconds."""
     reference = np.array([day[REFERENCE] for day in played])
     bounds = np.array([day["bound"] for day in played if "bound" in day])
-    for allocator in ALLOCATORS:
+    for allocator in allocators:
         table = np.array([day[allocator] for day in played])
         line = f"{scenario:<13} {len(played):3} seeds {allocator:<17}"
         for column, loss in enumerate(("A1", "A2")):
@@ -125,12 +135,14 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300, help="steps of the bound's ascent")
     parser.add_argument("--scenarios", nargs="*", default=list(SCENARIOS))
     parser.add_argument("--bound", nargs="*", default=list(SCENARIOS), help="scenarios whose days get a bound")
+    parser.add_argument("--allocators", nargs="*", default=list(ALLOCATORS), help=f"{REFERENCE} is always among them")
     parser.add_argument("--json", type=Path, help="file that keeps each finished day")
     parser.add_argument("--skip-million", action="store_true")
     asked = parser.parse_args()
-    days = play_days(asked.scenarios, asked.bound, asked.seeds, asked.steps, asked.processes, asked.json)
+    allocators = list(dict.fromkeys([REFERENCE, *asked.allocators]))
+    days = play_days(asked.scenarios, asked.bound, allocators, asked.seeds, asked.steps, asked.processes, asked.json)
     for scenario in asked.scenarios:
-        print_gaps(scenario, [days[f"{scenario}/{seed}"] for seed in range(1, asked.seeds + 1)])
+        print_gaps(scenario, allocators, [days[f"{scenario}/{seed}"] for seed in range(1, asked.seeds + 1)])
     workbook = shipped()
     against_the_twin(workbook)
     if not asked.skip_million:

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from adyton.cli.review_compare import compare_command
-from adyton.cli.review_input import load_estimators, load_workbook
+from adyton.cli.review_input import load_estimators, load_workbook, see_working_folder
 from adyton.cli.review_learn import learn_command
 from adyton.kernel.chance import stream
 from adyton.kernel.errors import UnavailableError
@@ -35,7 +35,9 @@ def review() -> None:
     "-p", "punishment", type=float, default=2.0, show_default=True, help="Weight of a harmful ad let through."
 )
 @click.option("-s", "source", type=click.Choice(["raw", "synthetic"]), default="raw", show_default=True)
-@click.option("-a", "allocator", default="greedy", show_default=True, help="See `adyton review allocators`.")
+@click.option(
+    "-a", "allocator", default="greedy", show_default=True, help="See `adyton review allocators`, or module:Class."
+)
 @click.option(
     "-f", "file", type=click.Path(path_type=Path), help="CSV of every ad's fate; default lists the parameters."
 )
@@ -96,6 +98,7 @@ def simulate_command(
         no_show=no_show,
         is_shift_by_time_zone=shifts_by_time_zone,
     )
+    see_working_folder(allocator)
     workbook = load_workbook(input_path)
     if source == "synthetic":
         workbook = resample_workbook(workbook, stream(seed, "review", "synthetic"))
@@ -110,7 +113,8 @@ def simulate_command(
     options = SimulationOptions(draw_verdicts=verdicts, sla_minutes=sla_minutes)
     result = simulate(day, allocator=allocator, seed=seed, options=options)
     bound = lower_bound(day, n_steps=bound_steps)
-    target = file or Path(f"review_{pattern}_v{volume:g}_p{punishment:g}_{source}_{allocator}_seed{seed}.csv")
+    label = allocator.replace(":", ".")
+    target = file or Path(f"review_{pattern}_v{volume:g}_p{punishment:g}_{source}_{label}_seed{seed}.csv")
     _export(target, day, result)
     click.echo(f"wrote {target}", err=True)
     if as_json:

@@ -16,7 +16,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from adyton.cli.review_input import load_estimators, load_workbook
+from adyton.cli.review_input import load_estimators, load_workbook, see_working_folder
 from adyton.kernel.errors import UnavailableError
 from adyton.review.allocators.registry import allocator_names
 from adyton.review.arrivals import Pattern
@@ -31,7 +31,9 @@ _PROFILES = ("queue", "busy")
 
 
 @click.command("compare")
-@click.option("--allocators", default="all", show_default=True, help="`all`, or names with commas between.")
+@click.option(
+    "--allocators", default="all", show_default=True, help="`all`, or names or module:Class, with commas between."
+)
 @click.option("--patterns", default="even", show_default=True, help="even, uneven, peak, with commas between.")
 @click.option("--volumes", default="1", show_default=True, help="Numbers with commas between.")
 @click.option(
@@ -68,6 +70,7 @@ def compare_command(
     as_json: bool,
 ) -> None:
     """Allocators on the same days: mean losses with 95 % intervals, differences paired by day, and the bound."""
+    see_working_folder(allocators)
     plan = Plan(
         allocators=allocator_names() if allocators == "all" else tuple(allocators.split(",")),
         patterns=tuple(_parse(Pattern, patterns, "pattern")),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from adyton.cli.review_input import load_workbook
+from adyton.cli.review_input import load_workbook, see_working_folder
 from adyton.review.day import DayConfig
 from adyton.review.learning import LearningDay, learn_over_days
 
@@ -39,6 +39,7 @@ def learn_command(
     as_json: bool,
 ) -> None:
     """Days in a row with accuracy and risk estimated from verdicts, and the regret against knowing them."""
+    see_working_folder(allocator)
     days = learn_over_days(
         load_workbook(input_path),
         DayConfig(volume=volume, punishment=punishment, n_moderators=n_moderators),

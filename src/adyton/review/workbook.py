@@ -49,6 +49,7 @@ _AD_NEEDS = ("ad_id", "delivery_country", "avg_ad_revenue", "baseline_st")
 _MODERATOR_NEEDS = ("moderator", "market", "handling time", "accuracy")
 _MISSING_WORDS = frozenset({"", "-", "nan", "none", "null", "n/a", "na", "#n/a"})
 _SUFFIXES = (".csv", ".parquet")
+_STEMS = ("ads", "moderators")
 _MARKET = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 _CLOCK = re.compile(r"(?:^|[T ])(\d{1,2}):\d{2}")
 
@@ -93,11 +94,16 @@ def read_workbook(source: Path | str) -> Workbook:
     if not path.exists():
         raise WorkbookError("there is no such file or folder", where=str(path))
     if path.is_dir():
-        ads, moderators = (_read_table(_table_in(path, stem)) for stem in ("ads", "moderators"))
+        ads, moderators = (_read_table(_table_in(path, stem)) for stem in _STEMS)
     elif path.suffix.lower() in (".xlsx", ".xlsm"):
         ads, moderators = _read_xlsx(path)
     elif path.suffix.lower() in _SUFFIXES:
-        ads, moderators = (_read_table(_table_in(path.parent, stem, path.suffix)) for stem in ("ads", "moderators"))
+        if path.stem not in _STEMS:
+            hint = (
+                f"name one of {' or '.join(stem + path.suffix for stem in _STEMS)}, the other beside it, or the folder"
+            )
+            raise WorkbookError("one table is not enough: ads and moderators are two", where=str(path), hint=hint)
+        ads, moderators = (_read_table(_table_in(path.parent, stem, path.suffix)) for stem in _STEMS)
     else:
         raise WorkbookError("unknown kind of file", where=str(path), hint="use .xlsx, .csv or .parquet")
     for sheet, needs in ((ads, _AD_NEEDS), (moderators, _MODERATOR_NEEDS)):
@@ -135,13 +141,17 @@ def _read_xlsx(path: Path) -> tuple[_Sheet, _Sheet]:
         cells = [(sheet.title, list(sheet.iter_rows(values_only=True))) for sheet in book.worksheets]
         book.close()
     except Exception as error:  # openpyxl passes on whatever the broken part inside runs into
-        raise WorkbookError("not a readable .xlsx workbook", where=str(path)) from error
+        hint = "the file is empty" if not path.stat().st_size else "save it again as .xlsx, without a password"
+        raise WorkbookError("not a readable .xlsx workbook", where=str(path), hint=hint) from error
     sheets = [_sheet_of_rows(title, rows) for title, rows in cells]
     ads = next((sheet for sheet in sheets if sheet.has_all(("avg_ad_revenue",))), None)
     moderators = next((sheet for sheet in sheets if sheet.has_all(("accuracy",))), None)
     if ads is None or moderators is None:
         lacking = "ads (heading avg_ad_revenue)" if ads is None else "moderators (heading accuracy)"
-        raise WorkbookError(f"no sheet of {lacking}", where=str(path))
+        found = ", ".join(sheet.name for sheet in sheets)
+        raise WorkbookError(
+            f"no sheet of {lacking}", where=str(path), hint=f"looked at {found}; headings tell sheets apart, not names"
+        )
     return ads, moderators
 
 

@@ -155,6 +155,52 @@ def test_an_estimator_class_may_lie_in_the_working_folder(
     assert doubled["loss"]["a2"] == pytest.approx(2 * plain["loss"]["a2"])  # type: ignore[index]
 
 
+OWN_ALLOCATOR = """
+from adyton.review.allocators.contract import Allocator
+from adyton.review.engine.rounds import Rounds
+
+
+class FirstFits(Allocator):
+    name = "first_fits"
+    summary = "each open ad to the first idle moderator who has time for it"
+
+    def allocate(self, day):
+        rounds = Rounds(day.arrays)
+        for minute in rounds:
+            for ad in rounds.open_ads:
+                for moderator in (rounds.starts == minute).nonzero()[0]:
+                    ends = minute + rounds.minutes(moderator[None], ad[None])[0, 0]
+                    may = rounds.starts[moderator] == minute and rounds.is_member[moderator, day.arrays.market[ad]]
+                    if may and ends <= day.arrays.shift_end[moderator]:
+                        rounds.commit(minute, int(ad), int(moderator))
+                        break
+        return rounds.schedule
+
+
+class NoAllocator:
+    pass
+"""
+
+
+def test_an_allocator_class_may_lie_in_the_working_folder(
+    workbook_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "own_allocators.py").write_text(OWN_ALLOCATOR)
+
+    found = simulate(workbook_path, tmp_path / "o.csv", "-v", "0.02", "-a", "own_allocators:FirstFits")
+
+    assert found["allocator"] == "own_allocators:FirstFits"
+    assert found["finished_fraction"] > 0  # type: ignore[operator]
+    assert found["bound"]["a2"] <= found["loss"]["a2"]  # type: ignore[index]
+    for wrong in ("own_allocators:Missing", "own_allocators:NoAllocator", "no_module_here:FirstFits"):
+        arguments = ["simulate", "--input", str(workbook_path), "--moderators", "30", "-v", "0.02", "-a", wrong]
+        error = CliRunner().invoke(review, arguments).exception
+        assert isinstance(error, AdytonError)
+        assert (error.exit_code, wrong in str(error)) == (10, True)
+
+
 def test_rows_left_out_are_counted_and_named_on_stderr(tmp_path: Path) -> None:
     workbook = generate_workbook(300, 80, stream(3, "bad rows"))
     for stem, columns in (("ads", ad_columns(workbook.ads)), ("moderators", moderator_columns(workbook.moderators))):
@@ -171,7 +217,7 @@ def test_rows_left_out_are_counted_and_named_on_stderr(tmp_path: Path) -> None:
         ["learn", *common[:4], "-v", "0.01", "--days", "1", "-a", "fifo"],
     ):
         result = CliRunner().invoke(review, command, catch_exceptions=False)
-        assert "warning: 1 rows were left out" in result.stderr
+        assert "warning: 1 row was left out" in result.stderr
         assert "ads.csv row 5" in result.stderr
 
 

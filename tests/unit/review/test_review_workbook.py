@@ -170,6 +170,15 @@ def test_a_missing_file_and_a_missing_heading_are_refused(tmp_path: Path) -> Non
         read_workbook(write_book(tmp_path / "w.xlsx", ads=ads))
 
 
+def test_an_error_names_the_file_that_was_given(tmp_path: Path) -> None:
+    for name in ("stuff.csv", "empty.xlsx"):
+        (tmp_path / name).touch()
+        with pytest.raises(WorkbookError) as caught:
+            read_workbook(tmp_path / name)
+        assert name in str(caught.value.where)
+        assert caught.value.hint
+
+
 def test_xlsx_csv_and_parquet_give_the_same_workbook(tmp_path: Path) -> None:
     workbook = generate_workbook(200, 60, stream(1, "formats"))
     write_xlsx(workbook, tmp_path / "w.xlsx")

@@ -1,5 +1,7 @@
 """What an allocator is. To add one: one new module in this folder with a subclass; `registry` finds it by itself.
 
+One of your own need not lie here: `module:Class` names it wherever Python finds the module.
+
 An allocator may assume that a day is valid and that its arrays are not to be changed. It must give back a schedule that
 obeys the rules of `engine.moves` (the simulator audits it), and a decision in minute t must not depend on ads that
 arrive after t (a test replays days with another future). Its chance comes from `day.arrays.ticket` alone. A policy that

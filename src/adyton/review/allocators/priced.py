@@ -33,7 +33,7 @@ class PricedPull(_Priced):
     summary = "each idle moderator takes the ad that gains most per minute; aims at loss A2"
     patience_minutes: ClassVar[int] = 40
     refresh_minutes: ClassVar[int] = 15
-    caution: ClassVar[float] = 1.35
+    caution: ClassVar[float] = 1.7
     """Factor on the prices: an alternative moderator costs more than forecast, since others compete for it."""
     hold: ClassVar[float] = 0.5
 

@@ -1,4 +1,4 @@
-"""Allocators by name: every subclass of `Allocator` in a module of this package."""
+"""Allocators by name: every subclass of `Allocator` in a module of this package, and any other as `module:Class`."""
 
 from __future__ import annotations
 
@@ -29,8 +29,23 @@ def allocator_names() -> tuple[str, ...]:
 
 
 def find_allocator(name: str) -> Allocator:
-    """A fresh allocator. Raises UnknownAllocatorError."""
+    """A fresh allocator: one of this package by its name, or the class that `module:Class` names.
+
+    Raises UnknownAllocatorError when there is none, or when the class is no `Allocator`.
+    """
     classes = allocator_classes()
-    if name not in classes:
-        raise UnknownAllocatorError(f"there is no allocator {name!r}", hint=f"one of {', '.join(classes)}")
-    return classes[name]()
+    if name in classes:
+        return classes[name]()
+    module_name, colon, class_name = name.partition(":")
+    hint = f"one of {', '.join(classes)}, or module:Class"
+    if not colon:
+        raise UnknownAllocatorError(f"there is no allocator {name!r}", hint=hint)
+    try:
+        found = getattr(importlib.import_module(module_name), class_name)()
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        raise UnknownAllocatorError(f"there is no allocator {name!r}: {error}", hint=hint) from error
+    if not isinstance(found, Allocator):
+        raise UnknownAllocatorError(
+            f"{name!r} is no allocator", hint="derive from adyton.review.allocators.contract.Allocator"
+        )
+    return found

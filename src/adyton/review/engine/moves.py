@@ -99,11 +99,18 @@ def value_rank(day: DayArrays) -> IntArray:
 @njit(cache=True)
 def merge_arrivals(open_ads: IntArray, n_open: int, first_ad: int, end_ad: int, rank: IntArray) -> int:
     """Insert the ads first_ad..end_ad−1 into open_ads[:n_open], which is ascending in `rank`; gives the new length."""
+    n_new = end_ad - first_ad
+    new = np.empty(n_new, np.int64)
     for ad in range(first_ad, end_ad):
-        position = n_open
-        while position > 0 and rank[open_ads[position - 1]] > rank[ad]:
-            open_ads[position] = open_ads[position - 1]
+        position = ad - first_ad
+        while position > 0 and rank[new[position - 1]] > rank[ad]:
+            new[position] = new[position - 1]
             position -= 1
-        open_ads[position] = ad
-        n_open += 1
-    return n_open
+        new[position] = ad
+    old = n_open - 1
+    for position in range(n_new - 1, -1, -1):
+        while old >= 0 and rank[open_ads[old]] > rank[new[position]]:
+            open_ads[old + position + 1] = open_ads[old]
+            old -= 1
+        open_ads[old + position + 1] = new[position]
+    return n_open + n_new

@@ -127,6 +127,8 @@ def _alternatives(day, price, cumulated, bin_minutes, ad, minute):  # type: igno
             continue
         start = max(minute, day.shift_start[moderator])
         cost = day.stake[ad] * day.error[moderator, market] + rate * (start - minute + minutes)
+        if cost >= second:
+            continue
         cost += price_until(cumulated, price, moderator, start + minutes, bin_minutes)
         cost -= price_until(cumulated, price, moderator, start, bin_minutes)
         if cost < best:

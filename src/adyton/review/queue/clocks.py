@@ -44,7 +44,7 @@ class DeskRules:
     horizon_minutes: int = 24 * 60
     unserved_value: float = 1.0
     hold: float = 0.5
-    caution: float = 1.35
+    caution: float = 1.7
     refresh_minutes: int = 15
     punishment: float = 2.0
     max_appeals: int = 3
