@@ -653,6 +653,15 @@ def test_the_overview_counts_states_lateness_and_the_oldest_wait(floor: Any, clo
     assert overview["oldest_wait_ms"] == 25 * 60 * MINUTE_MS
 
 
+def test_the_overview_tells_of_markets_that_nobody_judges(floor: Any) -> None:
+    floor.ad("here", market="US")
+    floor.ad("there", market="FR")
+    floor.person("mod", markets=("US", "DE"))
+    overview = desk_overview(floor.desk, floor.lead)
+
+    assert {one["market"]: one["n_judges"] for one in overview["by_market"]} == {"FR": 0, "US": 2}
+
+
 def test_a_late_ad_comes_before_a_valuable_one(floor: Any, clock: ManualClock) -> None:
     late = floor.ad("late", revenue_micros=1)
     clock.advance_ms(25 * 60 * MINUTE_MS)

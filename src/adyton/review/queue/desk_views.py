@@ -6,6 +6,7 @@ Which steps are open to somebody, and in which words the others are refused, com
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from adyton.review.queue.claiming import check_may_take
 from adyton.review.queue.deciding import check_claim
 from adyton.review.queue.desk import Desk, Tx
 from adyton.review.queue.errors import ClaimError, UnknownRecordError
+from adyton.review.queue.people import active_judges
 from adyton.review.queue.permissions import Action, Role, require
 from adyton.review.queue.records import AdFile, Person, check_number
 from adyton.review.queue.states import ReviewEvent, ReviewState, next_state
@@ -146,7 +148,10 @@ def list_ads(
 
 
 def desk_overview(desk: Desk, actor: Person) -> dict[str, Json]:
-    """The queue at one moment: ads by state and market, the oldest, the late ones, who works, exposure today."""
+    """The queue at one moment: ads by state and market, the oldest, the late ones, who works, exposure today.
+
+    n_judges: people who may claim the ads of a market; where it is 0 they wait for ever.
+    """
     require(actor.role, Action.SEE_QUEUE)
     real = ads.c.golden_id.is_(None)
     is_open = sa.and_(real, ads.c.state != ReviewState.DECIDED)
@@ -172,6 +177,7 @@ def desk_overview(desk: Desk, actor: Person) -> dict[str, Json]:
             .group_by(exposures.c.person_id)
             .order_by(exposures.c.person_id)
         ).all()
+        judged_by = Counter(market for person in active_judges(tx) for market in set(person.markets))
         now_ms = tx.now_ms
     counted = {row[0]: int(row[1]) for row in by_state}
     return {
@@ -183,6 +189,7 @@ def desk_overview(desk: Desk, actor: Person) -> dict[str, Json]:
                 "n_open": int(row.n_open),
                 "oldest_wait_ms": now_ms - int(row.oldest),
                 "n_late": int(row.n_late),
+                "n_judges": judged_by[row.market],
             }
             for row in by_market
         ],
