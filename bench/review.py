@@ -2,7 +2,7 @@
 
     python bench/review.py [--seeds 3] [--processes 2] [--steps 300] [--bound "even v=1" …] [--allocators NAME …]
         [--skip-million]
-    python bench/review.py --seeds 30 --json gaps.json     what README quotes
+    python bench/review.py --seeds 30 --json gaps.json     what docs/reference/review-figures.md quotes
 
 Prints ratios, not verdicts: times depend on the machine. A bound takes longer than all allocators of a day together, so
 `--bound` names the scenarios that get one, and `--allocators` what is played; with `--json` finished days are kept, and
