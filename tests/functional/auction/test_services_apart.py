@@ -199,6 +199,8 @@ def test_key_value_service_answers_in_all_its_forms(tmp_path: Path, parts: Modul
             status, answer = await asyncio.to_thread(put, body)
             assert status == 200
             assert "ad-0" in json.loads(answer["singlePartition"]["stringOutput"])
+            body["partitions"][0]["id"] = 5  # type: ignore[index]
+            assert (await asyncio.to_thread(put, body))[1]["singlePartition"]["id"] == 5
             assert await asyncio.to_thread(put, {"partitions": []}) == (
                 500,
                 {"code": 13, "message": "At least 1 partition is required", "details": []},
@@ -214,7 +216,7 @@ def test_key_value_service_answers_in_all_its_forms(tmp_path: Path, parts: Modul
                 if answer["singlePartition"]["stringOutput"] == "1":
                     break
                 await asyncio.sleep(0.1)
-            assert answer == {"singlePartition": {"stringOutput": "1"}}
+            assert answer == {"singlePartition": {"id": 5, "stringOutput": "1"}}
 
     asyncio.run(scenario())
 
