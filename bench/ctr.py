@@ -4,6 +4,7 @@
                                            the price of factorising (a twin of one side) is printed with it
     python bench/ctr.py --references       and on the same rows and fields logistic regression and LightGBM
     python bench/ctr.py --peers PYTHON     and deepctr-torch's DeepFM, by the Python of its environment (ctr_peer.py)
+    python bench/ctr.py --single           one narrow network instead of the ensemble: for throughput beside a peer
     python bench/ctr.py --counters         with point-in-time counters: newest outcomes of users, or a standing snapshot
     python bench/ctr.py --cross-domain     tabs {0, 6}: own history against own history + the partner's feed
     python bench/ctr.py --duplicates       what copied rows do to own history (docs/explanation)
@@ -55,6 +56,7 @@ PROTOCOL_CONFIG = replace(
     # Two of three members know the user by id, the third by the statistics of the id.
     leave_out=(STATISTICS, STATISTICS, ("user_id",)),
 )
+SINGLE_CONFIG = TrainConfig(features=PROTOCOL_FIELDS, min_count=2, max_epochs=1, checks_per_epoch=1)
 
 
 def main() -> None:
@@ -63,6 +65,7 @@ def main() -> None:
     parser.add_argument("--counters", action="store_true")
     parser.add_argument("--references", action="store_true")
     parser.add_argument("--peers", type=Path, metavar="PYTHON")
+    parser.add_argument("--single", action="store_true")
     parser.add_argument("--duplicates", action="store_true")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--members", type=int, default=None)
@@ -77,15 +80,15 @@ def main() -> None:
         elif options.counters:
             counters(seed, options.members or PROTOCOL_CONFIG.members)
         else:
-            model = protocol(seed, options.members or PROTOCOL_CONFIG.members)
+            config = SINGLE_CONFIG if options.single else PROTOCOL_CONFIG
+            model = protocol(seed, replace(config, members=options.members or config.members))
             compared(seed, model, ["twin", *(("logistic regression", "lightgbm") if options.references else ())])
             if options.peers:
                 peer(seed, model, options.peers)
 
 
-def protocol(seed: int, members: int) -> TrainedModel:
+def protocol(seed: int, config: TrainConfig) -> TrainedModel:
     table, schema, _, _ = _full_log()
-    config = replace(PROTOCOL_CONFIG, members=members)
     # Compiling the kernels is not training.
     small = replace(config, features=("tab", "hour"), members=1, leave_out=())
     _train(table.slice(0, 200_000), schema, small, seed)
@@ -95,15 +98,15 @@ def protocol(seed: int, members: int) -> TrainedModel:
     started = time.perf_counter()
     predicted = model.predict(test)
     predict_seconds = time.perf_counter() - started
-    rows_seen = sum(max(c.rows_seen for c in model.checks if c.member == m) for m in range(members))
+    passes = config.members * (1 + config.taste_epochs)
     _print(
-        {"model": "factorised", "fields": len(PROTOCOL_FIELDS), "members": members, "seed": seed},
+        {"model": "factorised", "fields": len(PROTOCOL_FIELDS), "members": config.members, "seed": seed},
         evaluate(*_labels_and(test, predicted)).as_json(),
         {
             "train_seconds": seconds,
             "train_cpu_seconds": cpu,
             "train_rows_per_s": model.training_rows / seconds,
-            "train_rows_per_s_of_each_member": rows_seen / seconds,
+            "train_rows_per_s_of_each_pass": model.training_rows * passes / seconds,
             "predict_rows_per_s": test.num_rows / predict_seconds,
         },
     )
