@@ -38,7 +38,7 @@ from adyton.learning.ctr.references import codes_of, compare
 from adyton.learning.ctr.training import RowSplit, TrainedModel, train
 from adyton.learning.datasets.kuairand import tables as kuairand
 from adyton.learning.metrics import Metric, evaluate, paired_user_bootstrap
-from adyton.learning.schema import TableSchema
+from adyton.learning.schema import Role, TableSchema
 
 NOT_IN_PROTOCOL = {
     "follow_user_num", "fans_user_num", "friend_user_num", "register_days",
@@ -48,6 +48,7 @@ PROTOCOL_FIELDS = tuple(c.name for c in kuairand.FULL_SCHEMA.features() if c.nam
 CHINA_MIDNIGHT_MS = 16 * 3_600_000
 VALIDATION_FROM_MS = 1_651_593_600_000  # 4 May 2022 in China
 TEST_FROM_MS = VALIDATION_FROM_MS + 86_400_000
+COUNTED_OUTCOMES = ("long_view", "is_like", "play_time_ms")
 STATISTICS = ("user seen in training", "user rate in training")
 PROTOCOL_CONFIG = replace(
     recipe.ENSEMBLE,
@@ -78,7 +79,7 @@ def main() -> None:
         if options.cross_domain:
             cross_domain(seed, options.members or 3)
         elif options.counters:
-            counters(seed, options.members or PROTOCOL_CONFIG.members)
+            counters(seed, options.members or 3)
         else:
             config = SINGLE_CONFIG if options.single else PROTOCOL_CONFIG
             model = protocol(seed, replace(config, members=options.members or config.members))
@@ -142,17 +143,23 @@ def peer(seed: int, model: TrainedModel, python: Path) -> None:
 
 
 def counters(seed: int, members: int) -> None:
-    """The protocol's fields with history: newest outcomes of users, or outcomes that stand still in the test."""
+    """The protocol's fields with history: newest outcomes of users, or outcomes that stand still in the test.
+
+    Without tastes: a second pass with newest outcomes learns to undo them.
+    """
     table = kuairand.full_log()
     tab = table["tab"].to_numpy().astype(int)
+    few = {c.name: Role.IGNORED for c in kuairand.OUTCOME_COLUMNS if c.name not in COUNTED_OUTCOMES}
+    full_schema = kuairand.FULL_SCHEMA.with_roles(few)
     groups = {"tab 1": tab == 1, "tabs 0, 6": np.isin(tab, (0, 6)), "other tabs": ~np.isin(tab, (0, 1, 6))}
     for name, newest in (("snapshot", False), ("newest", True)):
         counted, schema = with_history(
-            table, kuairand.FULL_SCHEMA, live_from_ms=TEST_FROM_MS, midnight_ms=CHINA_MIDNIGHT_MS, newest=newest,
+            table, full_schema, live_from_ms=TEST_FROM_MS, midnight_ms=CHINA_MIDNIGHT_MS, newest=newest,
             groups=groups,
         )  # fmt: skip
         added = tuple(column for column in schema.names if column not in kuairand.FULL_SCHEMA)
-        config = replace(PROTOCOL_CONFIG, members=members, features=(*PROTOCOL_FIELDS, *added), leave_out=())
+        features = (*PROTOCOL_FIELDS, *added)
+        config = replace(PROTOCOL_CONFIG, members=members, features=features, leave_out=(), taste_epochs=0)
         model, seconds, test = _train(counted, schema, config, seed)
         measured = evaluate(*_labels_and(test, model.predict(test)))
         _print(
