@@ -27,7 +27,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100%; margin: .5rem 0 2rem }
 caption { text-align: left; font-weight: 600; padding: .25rem 0 }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #ccc; vertical-align: top }
-td, code { overflow-wrap: anywhere }
+td { overflow-wrap: break-word }
+td:nth-child(n + 3), code { overflow-wrap: anywhere }
 @media (max-width: 40rem) { th, td { padding: .3rem .2rem; font-size: .85em } }
 .banner { border: 2px solid; padding: .6rem 1rem; margin: 1rem 0; font-weight: 600 }
 .good { color: #0a5c2b } .bad { color: #a3001b }

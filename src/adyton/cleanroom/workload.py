@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 USER_LEVEL = frozenset((Template.JOIN_STATISTICS, Template.AGGREGATE))
 """Templates that need join keys and named columns only."""
+ROOMY_MB = 2048
+"""From this much memory on, the ids of several large tables are decoded at once."""
 ROW_LEVEL = frozenset((Template.TRAIN, Template.SCORE, Template.SYNTHESIZE))
 """Templates that need whole tables and features."""
 
@@ -174,10 +176,10 @@ class Workload:
         )
 
     def _user_keys(self, key: bytes) -> list[NDArray[np.int64]]:
-        # Decoding a column of ids is one thread's work, so tables are decoded side by side; large ones one by one, for
-        # the room that their ids take as text.
-        is_large = any(one.rows > SLAB_ROWS for one in self.tables)
-        with ThreadPoolExecutor(1 if is_large else self.threads) as pool:
+        # Decoding a column of ids is one thread's work, so tables are decoded side by side; large ones one by one where
+        # memory is short, for the room that their ids take as text.
+        is_tight = self.job.memory_mb < ROOMY_MB and any(one.rows > SLAB_ROWS for one in self.tables)
+        with ThreadPoolExecutor(1 if is_tight else self.threads) as pool:
             found = list(pool.map(lambda one: one.user_keys(key), self.tables))
         # Allocators keep what decoding took; the engine's memory would come on top of it.
         give_back_unused()
