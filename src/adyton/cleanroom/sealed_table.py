@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
+from adyton.cleanroom.checked_file import CheckedFile
 from adyton.cleanroom.errors import DatasetReusedError, SealBrokenError, SealWriteError, TableRejectedError
 from adyton.cleanroom.key_wrap import KEY_BYTES, unwrap_key, wrap_info, wrap_key
 from adyton.cleanroom.party import Party, PartyIdentity
@@ -242,7 +243,7 @@ def owner_dek(manifest: Manifest, owner: Party) -> bytes:
 
 
 class OpenTable:
-    """An opened sealed table. The ciphertext is in memory, so what was hashed is what is read."""
+    """An opened sealed table. What was hashed is what is read (`checked_file`)."""
 
     def __init__(self, file: pq.ParquetFile, manifest: Manifest) -> None:
         self._file = file
@@ -298,20 +299,20 @@ def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
     """
     where = f"{manifest.dataset_id} v{manifest.version}"
     try:
-        ciphertext = path.read_bytes()
+        ciphertext = CheckedFile(path)
     except OSError as error:
         raise SealBrokenError("the sealed file cannot be read", where=where) from error
-    if len(ciphertext) != manifest.ciphertext_bytes:
+    if ciphertext.size != manifest.ciphertext_bytes:
         raise SealBrokenError(
-            f"the file has {len(ciphertext)} bytes, the manifest says {manifest.ciphertext_bytes}", where=where
+            f"the file has {ciphertext.size} bytes, the manifest says {manifest.ciphertext_bytes}", where=where
         )
-    if hashlib.sha256(ciphertext).hexdigest() != manifest.ciphertext_sha256:
+    if ciphertext.sha256 != manifest.ciphertext_sha256:
         raise SealBrokenError("the ciphertext hash differs from the manifest's", where=where)
     properties = pe.create_decryption_properties(
         footer_key=dek, aad_prefix=_aad_prefix(manifest.dataset_id, manifest.version)
     )
     try:
-        file = pq.ParquetFile(pa.BufferReader(ciphertext), decryption_properties=properties)
+        file = pq.ParquetFile(pa.PythonFile(ciphertext, mode="r"), decryption_properties=properties)
     except (OSError, pa.ArrowInvalid) as error:
         raise SealBrokenError("the file does not open: another key, dataset id or version", where=where) from error
     if file.schema_arrow.names != [column.name for column in manifest.columns]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+from adyton.cleanroom.checked_file import BLOCK_BYTES, CheckedFile
 from adyton.cleanroom.errors import DatasetReusedError, SealBrokenError, SealWriteError, TableRejectedError
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.sealed_table import (
@@ -212,3 +215,36 @@ def test_bytes_that_are_no_parquet_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1" + bytes(100))
     with pytest.raises(TableRejectedError):
         seal(tmp_path, path)
+
+
+def test_a_file_is_read_as_it_was_hashed(tmp_path: Path) -> None:
+    path, content = tmp_path / "file", bytes(range(256)) * 10_000
+    path.write_bytes(content)
+    file = CheckedFile(path)
+
+    assert (file.size, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+    for start, size in (
+        (0, 4),
+        (BLOCK_BYTES - 3, 7),
+        (100, 2 * BLOCK_BYTES),
+        (len(content) - 5, 50),
+        (len(content), 1),
+    ):
+        file.seek(start)
+        assert file.read(size) == content[start : start + size]
+    file.seek(-8, 2)
+    assert (file.read(), file.tell()) == (content[-8:], len(content))
+
+
+@pytest.mark.parametrize("change", [lambda data: b"x" + data[1:], lambda data: data[: len(data) // 2], lambda _: b""])
+def test_a_table_that_is_exchanged_after_its_hash_was_compared_is_refused(
+    tmp_path: Path, change: Callable[[bytes], bytes]
+) -> None:
+    """Also by its owner, who could make another file that opens with the same key."""
+    manifest = seal(tmp_path)
+    path = sealed_path(tmp_path / "sealed", "log", 1)
+    opened = open_table(path, manifest, owner_dek(manifest, OWNER))
+    path.write_bytes(change(path.read_bytes()))
+
+    with pytest.raises(SealBrokenError):
+        opened.read()
