@@ -28,8 +28,8 @@ from adyton.cleanroom.opened_inputs import OpenedTable
 from adyton.kernel.ids import DatasetId
 from adyton.learning.schema import Role
 
-ENGINE_SHARE = 0.25
-"""The part of a job's memory that the engine may use; registered rows, sealed bytes and keys need the rest."""
+ENGINE_SHARE = 0.2
+"""The part of a job's memory that the engine may use; registered rows, keys and the process itself need the rest."""
 EXPANSION = 3.0
 """How much room the engine takes at most for each byte that it reads: measured with `bench/out_of_core.py`."""
 _TEXT_BYTES, _NUMBER_BYTES = 32, 8
