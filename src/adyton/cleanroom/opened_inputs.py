@@ -149,7 +149,6 @@ class OpenedTable:
     needed: tuple[str, ...]
     files: Sequence[OpenTable]
     newest_version: int = 1
-    _ids: pa.ChunkedArray | None = field(default=None, repr=False)
     _distinct: pa.Array | None = field(default=None, repr=False)
 
     @property
@@ -178,12 +177,10 @@ class OpenedTable:
         return np.concatenate([np.zeros(0, np.int64), *found])
 
     def id_slabs(self) -> Iterator[pa.ChunkedArray]:
-        """User ids as dictionary-coded text, in slabs; those of a table of one slab are kept for the next time."""
+        """User ids as dictionary-coded text, in slabs."""
         column = self.terms.join_column
         if self.rows <= SLAB_ROWS:
-            if self._ids is None:
-                self._ids = coded(self.whole([column])[column])
-            yield self._ids
+            yield coded(self.whole([column])[column])
             return
         waiting: list[pa.RecordBatch] = []
         rows = 0
