@@ -189,6 +189,8 @@ class SandboxConfig(Section):
     """Processes for scripts.
 
     engine: `v8` (Deno), or `quickjs` (extra of the same name) for machines where no V8 binary may run.
+    workers_per_udf: processes for one script. One is the fastest on few cores, but a script that hangs then holds up
+    its own other requests until the deadline.
     """
 
     engine: Engine = Engine.V8

@@ -15,6 +15,8 @@ from adyton.sandbox.values import SandboxLimits
 @pytest.fixture(params=[Engine.V8, pytest.param(Engine.QUICKJS, marks=pytest.mark.slow)], ids=["v8", "quickjs"])
 def in_a_pool(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Runs `work` with an open pool of the engine under test."""
+    if request.param is Engine.QUICKJS:
+        pytest.importorskip("_quickjs", reason="the extra `quickjs` is not installed")
 
     def run(work: Callable[[SandboxPool], Awaitable[None]], limits: SandboxLimits | None = None) -> None:
         async def inside() -> None:

@@ -29,6 +29,7 @@ def test_the_report_blocks_every_attempt_on_the_strongest_wall_of_this_machine()
 
 @pytest.mark.slow
 def test_the_report_blocks_every_attempt_on_quickjs_too() -> None:
+    pytest.importorskip("_quickjs", reason="the extra `quickjs` is not installed")
     done = CliRunner().invoke(sandbox, ["report", "--json", "--engine", "quickjs"])
     report = orjson.loads(done.stdout)
 
