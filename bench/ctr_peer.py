@@ -3,8 +3,8 @@
     PYTHON bench/ctr_peer.py ROWS.npz PREDICTED.npy
 
 ROWS.npz holds codes int64[B, F], sizes [F], labels [B], and the row numbers train and test. One epoch, embeddings of 8,
-its defaults for the rest. Prints seconds of training and of prediction as JSON. Needs deepctr-torch 0.3.0, its requests, and torch,
-and nothing of ours.
+its defaults for the rest. Prints seconds of training and of prediction as JSON. Needs torch, deepctr-torch 0.3.0 and
+requests (which it imports), and nothing of ours.
 """
 
 from __future__ import annotations
