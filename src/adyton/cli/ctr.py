@@ -12,7 +12,8 @@ import click
 
 from adyton.cli.ctr_compare import compare_command, cross_domain_command
 from adyton.cli.ctr_data import FILE, data_options, data_sha256, epoch_ms, load, times_of, write_or_explain
-from adyton.cli.ctr_private import charge_of, private_options, train_and_pay
+from adyton.cli.ctr_private import private_options, train_and_pay
+from adyton.cli.ledger_payment import loss_of, payment_of
 from adyton.kernel.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -112,12 +113,17 @@ def train_command(
     split = RowSplit.of_times(
         times_of(table, schema), validation_from_ms=epoch_ms(validation_from), test_from_ms=epoch_ms(test_from)
     )
+    payment = payment_of(ledger, counter, owner, population, budget_epsilon, budget_delta)
     if dp_epsilon is not None:
         if with_user_id or start is not None:
             raise click.UsageError("--dp-epsilon goes with neither --with-user-id nor --start")
-        charge = charge_of(dp_epsilon, dp_delta, ledger, counter, owner, population, budget_epsilon, budget_delta)
-        train_and_pay(table, schema, split.train, features or None, charge, output, seed=seed, as_json=as_json)
+        if payment is None:
+            raise click.UsageError("--dp-epsilon needs --ledger and --counter: every private model is paid for")
+        loss = loss_of(dp_epsilon, dp_delta)
+        train_and_pay(table, schema, split.train, features or None, payment, loss, output, seed=seed, as_json=as_json)
         return
+    if payment is not None:
+        raise click.UsageError("--ledger pays for --dp-epsilon, which is missing")
     base = ENSEMBLE if recipe == "ensemble" else TrainConfig()
     config = replace(
         base,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from adyton.cli.synth_paid import WatchedRandom, ledger_options, paid, payment_of
+from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
 from adyton.cli.synth_pair import pair_command
 from adyton.kernel.errors import BadInputError, UnavailableError
 
@@ -97,7 +97,11 @@ def fit_command(
     )
     schema = without_ignored(read_schema(schema_file))
     rows = _rows_to_fit(table, schema, synthesizer, request)
-    held = nullcontext() if payment is None or request.loss is None else paid(payment, request.loss, random)
+    held = (
+        nullcontext()
+        if payment is None or request.loss is None
+        else paid(payment, request.loss, random, "synthetic table")
+    )
     with held:
         fitted = fit_named(synthesizer, rows, schema, request)
     _write(output, fitted.to_bytes())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from adyton.cli.synth_paid import WatchedRandom, ledger_options, paid, payment_of
+from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -65,7 +65,7 @@ def pair_command(
         (read_table(path), read_schema(schema)) for path, schema in ((first, first_schema), (second, second_schema))
     ]
     random = WatchedRandom()
-    with nullcontext() if payment is None else paid(payment, loss, random):
+    with nullcontext() if payment is None else paid(payment, loss, random, "synthetic table"):
         model = fit_linked(
             *tables[0],
             *tables[1],

@@ -1,4 +1,4 @@
-"""Synthetic tables paid from the owner's privacy ledger: options, and holding the loss while a fit runs."""
+"""What is made outside of the clean room and paid from the owner's privacy ledger: options, and holding the loss."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 class WatchedRandom(OsRandom):
-    """The operating system's generator, which knows whether a fit has drawn from it."""
+    """The operating system's generator, which knows whether anything was drawn from it."""
 
     was_drawn = False
 
@@ -60,29 +60,33 @@ def payment_of(
         raise click.UsageError("--ledger and --counter go together")
     if ledger is None or counter is None:
         return None
+    return Payment(Account(owner, population), loss_of(budget_epsilon, budget_delta), ledger, counter)
+
+
+def loss_of(epsilon: str, delta: str) -> PrivacyLoss:
+    """The loss, or budget, that two texts state.   Raises BadInputError for numbers that are none."""
     try:
-        budget = PrivacyLoss.of(budget_epsilon, budget_delta)
+        return PrivacyLoss.of(epsilon, delta)
     except (ValueError, ZeroDivisionError) as error:
-        raise BadInputError("a budget is made of numbers such as 3 and 1e-5") from error
-    return Payment(Account(owner, population), budget, ledger, counter)
+        raise BadInputError("epsilon and delta are numbers such as 0.5 or 1e-6") from error
 
 
 @contextmanager
-def paid(payment: Payment, loss: PrivacyLoss, random: WatchedRandom) -> Iterator[None]:
-    """Hold `loss` while the block runs with `random`, and pay at its end.
+def paid(payment: Payment, loss: PrivacyLoss, random: WatchedRandom, what: str) -> Iterator[PrivacyLoss]:
+    """Hold `loss` while the block makes `what` with `random`, and pay at its end.
 
     A block that fails gets its budget back only if nothing was drawn yet: a later failure is an answer too.
-    Raises OverBudgetError before the block is entered.
+    Gives what is left of the budget.   Raises OverBudgetError before the block is entered.
     """
     from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
 
     payment.counter.parent.mkdir(parents=True, exist_ok=True)
     store = LedgerStore(payment.ledger, FileCounter(payment.counter))
-    reservation = f"synth-{OsRandom().token(8).hex()}/table"
-    left = store.reserve(reservation, payment.account, "synthetic table", loss, payment.budget)
+    reservation = f"{what.replace(' ', '-')}-{OsRandom().token(8).hex()}"
+    left = store.reserve(reservation, payment.account, what, loss, payment.budget)
     random.was_drawn = False
     try:
-        yield
+        yield left
     except BaseException:
         settle = store.commit if random.was_drawn else store.cancel
         settle(reservation)
