@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from adyton.learning.datasets import digix
-from adyton.learning.datasets.delimited import CsvFormat, read_batches, read_table
+from adyton.learning.datasets.delimited import CsvFormat, collect, read_batches, read_table
 from adyton.learning.errors import TableError
 from adyton.learning.schema import Column, Kind, Role, TableSchema
 
@@ -40,6 +40,21 @@ def feeds_row(**changes: str) -> list[str]:
 def write(path: Path, *rows: list[str]) -> Path:
     path.write_text("".join(",".join(row) + "\n" for row in rows))
     return path
+
+
+def test_many_blocks_become_one_table_with_each_column_in_one_piece(tmp_path: Path) -> None:
+    rows = [ads_row(log_id=str(n), age=str(n % 11), ad_click_list_v001="^".join("ab"[: n % 3])) for n in range(1_500)]
+    path = write(tmp_path / "ads.csv", ADS_HEADER, *rows)
+    batches = list(read_batches(path, digix.ADS_SCHEMA, digix.FORMAT, block_bytes=2_000))
+    assert len(batches) > 50
+
+    table = collect(digix.ADS_SCHEMA, iter(batches))
+
+    assert {column.num_chunks for column in table.columns} == {1}
+    assert table["log_id"].to_pylist() == [str(n) for n in range(1_500)]
+    assert table["age"].to_pylist() == [str(n % 11) for n in range(1_500)]
+    assert table["ad_click_list_v001"].to_pylist() == [list("ab"[: n % 3]) for n in range(1_500)]
+    assert collect(digix.ADS_SCHEMA, []).num_rows == 0
 
 
 def test_an_ads_file_has_35_columns_with_lists_times_and_labels(tmp_path: Path) -> None:

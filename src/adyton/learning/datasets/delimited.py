@@ -14,9 +14,10 @@ Rows are counted as in an editor: the header is row 1. No message holds a value.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ from adyton.learning.errors import TableError
 from adyton.learning.schema import Column, Kind, TableSchema
 
 BLOCK_BYTES = 8 << 20
+_BATCHES_PER_GROUP = 24
 CHINA_OFFSET_MS = 8 * 3_600_000
 
 
@@ -62,8 +64,7 @@ def read_table(path: Path, schema: TableSchema, csv_format: CsvFormat | None = N
             raise TableError("this is not a Parquet file", where=path.name) from None
         schema.check(table, where=path.name)
         return table.select(list(schema.names))
-    batches = list(read_batches(path, schema, csv_format or CsvFormat()))
-    return pa.Table.from_batches(batches, schema=arrow_schema(schema)).unify_dictionaries().combine_chunks()
+    return collect(schema, read_batches(path, schema, csv_format or CsvFormat()))
 
 
 def read_batches(
@@ -116,6 +117,27 @@ def read_batches(
         raise TableError(
             "the file is not valid delimited UTF-8 text", where=f"{path.name}, after row {first_row - 1}"
         ) from None
+
+
+def collect(schema: TableSchema, batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """One table of all batches, each column in one piece.
+
+    Batches are put together in groups, and the groups column by column: memory then holds the table and one column
+    more instead of two tables, in few large pieces instead of many small ones that the allocator cannot give back.
+    """
+    fields = arrow_schema(schema)
+    pieces: list[list[pa.Array]] = [[] for _ in fields]
+    waiting = iter(batches)
+    while group := list(islice(waiting, _BATCHES_PER_GROUP)):
+        together = pa.Table.from_batches(group, schema=fields).unify_dictionaries().combine_chunks()
+        for own, column in zip(pieces, together.columns, strict=True):
+            own.extend(column.chunks)
+    whole = []
+    for own, field in zip(pieces, fields, strict=True):
+        column = pa.table([pa.chunked_array(own, field.type)], names=[field.name])
+        own.clear()
+        whole.append(column.unify_dictionaries().combine_chunks().column(0))
+    return pa.Table.from_arrays(whole, schema=fields)
 
 
 def read_header(path: Path, delimiter: str = ",") -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from adyton.learning.datasets.delimited import CsvFormat, TimeFormat, arrow_schema, read_batches, read_header
+from adyton.learning.datasets.delimited import CsvFormat, TimeFormat, collect, read_batches, read_header
 from adyton.learning.schema import Column, Kind, Role, TableSchema
 
 FORMAT = CsvFormat(list_separator="^", time_format=TimeFormat.CHINA_MINUTES)
@@ -89,13 +89,13 @@ _OTHER_SPELLINGS = {
 def read_ads(path: Path) -> tuple[pa.Table, TableSchema]:
     """All of an ads file; the schema has no label when the file has none.   Raises TableError with row and column."""
     schema, batches = stream_ads(path)
-    return _collect(schema, batches), schema
+    return collect(schema, batches), schema
 
 
 def read_feeds(path: Path) -> tuple[pa.Table, TableSchema]:
     """All of a feeds file.   Raises TableError with row and column."""
     schema, batches = stream_feeds(path)
-    return _collect(schema, batches), schema
+    return collect(schema, batches), schema
 
 
 def stream_ads(path: Path) -> tuple[TableSchema, Iterator[pa.RecordBatch]]:
@@ -121,7 +121,3 @@ def _spelled(schema: TableSchema, header: list[str], names: Mapping[str, str]) -
             if found:
                 result[name] = found[0]
     return result
-
-
-def _collect(schema: TableSchema, batches: Iterator[pa.RecordBatch]) -> pa.Table:
-    return pa.Table.from_batches(batches, schema=arrow_schema(schema)).unify_dictionaries().combine_chunks()
