@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from adyton.review.day import DayArrays
+from adyton.review.engine.priced_queues import PLANS_PER_OLD_LOOK
 from adyton.review.naive import NaiveAd, NaiveDay, NaiveModerator, Task
 
 Prices = Sequence[Sequence[float]]
@@ -101,7 +102,9 @@ class _Queues:
     unserved_value: float
     max_queue: int
     overtaking: float
+    old_after: int
     planned: list[list[NaiveAd]] = field(default_factory=list)
+    left_out: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.clear()
@@ -109,7 +112,7 @@ class _Queues:
     def clear(self) -> None:
         self.planned = [[] for _ in self.day.moderators]
 
-    def insert(self, market: _Market, ad: NaiveAd, minute: int) -> None:
+    def insert(self, market: _Market, ad: NaiveAd, minute: int) -> bool:
         """Where the ad costs least, if that is less than no review."""
         best, place = _unserved(self.day, ad, minute, self.unserved_value), None
         for moderator in self.day.eligible(ad):
@@ -121,6 +124,7 @@ class _Queues:
                 best, place = cost, (queue, position)
         if place:
             place[0].insert(place[1], ad)
+        return place is not None
 
     def _cost(
         self, market: _Market, ad: NaiveAd, moderator: NaiveModerator, queue: list[NaiveAd], minute: int
@@ -152,12 +156,23 @@ class _Queues:
         return begun
 
     def plan(self, market: _Market, waiting: list[NaiveAd], new: list[NaiveAd], minute: int, replan: int) -> None:
-        """Everything anew, most valuable first, every `replan` minutes; otherwise the new ads in order of arrival."""
-        if minute % replan == 0:
-            self.clear()
-            new = sorted(waiting, key=lambda ad: (-ad.value, ad.number))
-        for ad in new:
-            self.insert(market, ad, minute)
+        """Everything anew, most valuable first, every `replan` minutes; otherwise the new ads in order of arrival.
+
+        An old ad that found no place waits for its turn, which comes once in `PLANS_PER_OLD_LOOK` plans.
+        """
+        if minute % replan != 0:
+            for ad in new:
+                self.insert(market, ad, minute)
+            return
+        self.clear()
+        for ad in sorted(waiting, key=lambda ad: (-ad.value, ad.number)):
+            is_old = ad.number in self.left_out and minute - ad.arrival >= self.old_after
+            if is_old and (minute // replan + ad.number) % PLANS_PER_OLD_LOOK != 0:
+                continue
+            if self.insert(market, ad, minute):
+                self.left_out.discard(ad.number)
+            else:
+                self.left_out.add(ad.number)
 
 
 def play_priced_queues(
@@ -168,10 +183,11 @@ def play_priced_queues(
     unserved_value: float,
     max_queue: int,
     overtaking: float,
+    old_after: int,
 ) -> list[Task]:
     """All tasks under priced virtual queues; arguments as those of `run_priced_queues`."""
     day = NaiveDay(arrays)
-    queues, market = _Queues(day, unserved_value, max_queue, overtaking), _Market(prices, bin_minutes)
+    queues, market = _Queues(day, unserved_value, max_queue, overtaking, old_after), _Market(prices, bin_minutes)
     waiting: list[NaiveAd] = []
     for minute in range(arrays.horizon):
         new = day.arriving(minute)
@@ -183,11 +199,17 @@ def play_priced_queues(
 
 
 def play_priced_online(
-    arrays: DayArrays, replan: int, unserved_value: float, max_queue: int, overtaking: float, memory: float
+    arrays: DayArrays,
+    replan: int,
+    unserved_value: float,
+    max_queue: int,
+    overtaking: float,
+    old_after: int,
+    memory: float,
 ) -> list[Task]:
     """All tasks under prices learnt during the day; arguments as those of `run_priced_online`."""
     day = NaiveDay(arrays)
-    queues = _Queues(day, unserved_value, max_queue, overtaking)
+    queues = _Queues(day, unserved_value, max_queue, overtaking, old_after)
     price = [[0.0] for _ in day.moderators]
     market = _Market(price, arrays.horizon)
     waiting: list[NaiveAd] = []

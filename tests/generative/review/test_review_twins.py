@@ -96,20 +96,25 @@ def test_the_pull_index_agrees_with_its_twin(
     replan=st.integers(1, 12),
     max_queue=st.sampled_from([1, 2, 5, 64]),
     overtaking=st.sampled_from([0.0, 1.0, 2.5]),
+    old_after=st.sampled_from([0, 10, 1440]),
     unserved=UNSERVED,
 )
 def test_priced_queues_agree_with_their_twin(
-    day: Day, level: float, bin_minutes: int, replan: int, max_queue: int, overtaking: float, unserved: float
+    day: Day,
+    level: float,
+    bin_minutes: int,
+    replan: int,
+    max_queue: int,
+    overtaking: float,
+    old_after: int,
+    unserved: float,
 ) -> None:
     price = random_prices(day, bin_minutes, level)
 
-    compiled = run_priced_queues(
-        day.arrays, value_rank(day.arrays), price, bin_minutes, replan, unserved, max_queue, overtaking
-    )
+    rules = (bin_minutes, replan, unserved, max_queue, overtaking, old_after)
+    compiled = run_priced_queues(day.arrays, value_rank(day.arrays), price, *rules)
 
-    assert_equal(
-        compiled, play_priced_queues(day.arrays, price.tolist(), bin_minutes, replan, unserved, max_queue, overtaking)
-    )
+    assert_equal(compiled, play_priced_queues(day.arrays, price.tolist(), *rules))
 
 
 @settings(max_examples=20, deadline=None)
@@ -118,12 +123,14 @@ def test_priced_queues_agree_with_their_twin(
     replan=st.integers(1, 12),
     max_queue=st.sampled_from([2, 64]),
     overtaking=st.sampled_from([0.0, 1.0]),
+    old_after=st.sampled_from([0, 10, 1440]),
     memory=st.sampled_from([100.0, 6000.0]),
     unserved=UNSERVED,
 )
 def test_prices_learnt_online_agree_with_their_twin(
-    day: Day, replan: int, max_queue: int, overtaking: float, memory: float, unserved: float
+    day: Day, replan: int, max_queue: int, overtaking: float, old_after: int, memory: float, unserved: float
 ) -> None:
-    compiled = run_priced_online(day.arrays, value_rank(day.arrays), replan, unserved, max_queue, overtaking, memory)
+    rules = (replan, unserved, max_queue, overtaking, old_after, memory)
+    compiled = run_priced_online(day.arrays, value_rank(day.arrays), *rules)
 
-    assert_equal(compiled, play_priced_online(day.arrays, replan, unserved, max_queue, overtaking, memory))
+    assert_equal(compiled, play_priced_online(day.arrays, *rules))

@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from adyton.review.allocators.priced import effort
 from adyton.review.allocators.registry import allocator_names
 from adyton.review.bound import lower_bound
 from adyton.review.day import Day, DayConfig, draw_day
+from adyton.review.engine.moves import value_rank
+from adyton.review.engine.priced_queues import run_priced_queues
 from adyton.review.simulation import simulate
 from adyton.review.tables import Workbook
 
@@ -108,3 +111,29 @@ def test_no_allocator_beats_the_bound_on_many_seeds(small_workbook: Workbook, al
 
         assert bound.a1 <= result.loss.a1
         assert bound.a2 <= result.loss.a2
+
+
+def test_plans_of_the_sources_day_are_full_and_those_of_larger_runs_are_rarer_and_shorter(hand_day: Day) -> None:
+    def effort_of(ads_a_day: int, moderators: int, days: int = 1) -> tuple[int, int]:
+        n_ads = ads_a_day * days
+        arrays = hand_day.arrays._replace(arrival=np.zeros(n_ads, np.int64), horizon=1440 * days)
+        rows, people = np.zeros(n_ads, np.int64), np.zeros(moderators, np.int64)
+        return effort(replace(hand_day, arrays=arrays, ad_row=rows, copy=rows, moderator_row=people), 5, 64)
+
+    assert effort_of(15_000, 350) == effort_of(30_000, 350) == effort_of(15_000, 350, days=3) == (5, 64)
+    assert effort_of(40_000, 1_414) == effort_of(40_000, 1_414, days=2) == (48, 8)
+    assert effort_of(1_000_000, 1_414) == (60, 8)
+    assert effort_of(0, 1, days=0) == (5, 64)
+
+
+def test_an_old_ad_that_found_no_place_still_gets_one_when_there_is_room(hand_day: Day) -> None:
+    """The only moderator begins after ten hours: until then nobody can take the ad, and it is looked at seldom."""
+    arrays = hand_day.arrays._replace(shift_start=np.array([600]), shift_end=np.array([660]))
+    prices = np.zeros((1, 144))
+    prices[0, :70] = 1e6
+    schedule = run_priced_queues(arrays, value_rank(arrays), prices, 10, 1, 1.0, 64, 1.0, 30)
+
+    assert schedule.start.tolist() == [-1, -1, -1]
+    prices[0, 62:] = 0
+    schedule = run_priced_queues(arrays, value_rank(arrays), prices, 10, 1, 1.0, 64, 1.0, 30)
+    assert min(schedule.start[schedule.start >= 0]) >= 620

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from adyton.review.allocators.contract import Allocator
+from adyton.review.allocators.priced import OLD_AFTER_MINUTES, effort
 from adyton.review.day import Day
 from adyton.review.engine.moves import Schedule, value_rank
 from adyton.review.engine.priced_online import run_priced_online
@@ -20,12 +21,14 @@ class PricedOnline(Allocator):
     memory_minutes: ClassVar[float] = 6000.0
 
     def allocate(self, day: Day) -> Schedule:
+        replan_minutes, max_queue = effort(day, self.replan_minutes, self.max_queue)
         return run_priced_online(
             day.arrays,
             value_rank(day.arrays),
-            self.replan_minutes,
+            replan_minutes,
             self.unserved_value,
-            self.max_queue,
+            max_queue,
             self.overtaking,
+            OLD_AFTER_MINUTES,
             self.memory_minutes,
         )

@@ -19,13 +19,20 @@ from adyton.review.engine.moves import (
     whole_minutes,
 )
 from adyton.review.engine.priced_pull import cumulate
-from adyton.review.engine.priced_queues import begin_heads, insert, keep_open
+from adyton.review.engine.priced_queues import begin_heads, insert, keep_open, plan_anew
 from adyton.review.tables import IntArray
 
 
 @njit(cache=True)
 def run_priced_online(
-    day: DayArrays, rank: IntArray, replan: int, unserved_value: float, max_queue: int, overtaking: float, memory: float
+    day: DayArrays,
+    rank: IntArray,
+    replan: int,
+    unserved_value: float,
+    max_queue: int,
+    overtaking: float,
+    old_after: int,
+    memory: float,
 ) -> Schedule:
     """The schedule of one day.
 
@@ -39,6 +46,7 @@ def run_priced_online(
     queue = np.empty((n_moderators, max_queue), np.int64)
     length = np.zeros(n_moderators, np.int64)
     price = np.zeros((n_moderators, 1))
+    is_left_out = np.zeros(n_ads, np.bool_)
     n_open, next_ad, total_density = 0, 0, 0.0
     for minute in range(day.horizon):
         end_ad = next_ad
@@ -54,21 +62,22 @@ def run_priced_online(
         first_new = next_ad
         if minute % replan == 0:
             n_open = merge_arrivals(open_ads, keep_open(schedule, open_ads, n_open), next_ad, end_ad, rank)
-            length[:] = 0
-            for position in range(n_open):
-                insert(
-                    day,
-                    cumulated,
-                    price,
-                    day.horizon,
-                    starts,
-                    queue,
-                    length,
-                    minute,
-                    open_ads[position],
-                    unserved_value,
-                    overtaking,
-                )
+            plan_anew(
+                day,
+                cumulated,
+                price,
+                day.horizon,
+                starts,
+                queue,
+                length,
+                minute,
+                open_ads[:n_open],
+                unserved_value,
+                overtaking,
+                is_left_out,
+                minute // replan,
+                old_after,
+            )
         else:
             n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
             for ad in range(first_new, end_ad):

@@ -4,7 +4,8 @@ Marginal cost of ad i in the queue of j = cost of wrong verdicts + wait behind w
 the ads behind + price of j's time. More valuable ads will still come and go ahead, so a planned minute of wait counts
 as 1 + `overtaking` minutes. Queues are in order of value per minute, the order that minimises weighted waiting
 on one moderator (Smith 1956). Only the ad at the head of an idle moderator's queue is committed; all others stay free
-to move, and are planned anew every `replan` minutes (spec/review §2.3, "priced queues").
+to move, and are planned anew every `replan` minutes (spec/review §2.3, "priced queues"). What found no place and has
+waited long is looked at in one plan of `PLANS_PER_OLD_LOOK`, or else the plans of a month would look at nothing else.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from adyton.review.engine.moves import (
 from adyton.review.engine.priced_pull import cumulate
 from adyton.review.tables import FloatArray, IntArray
 
+PLANS_PER_OLD_LOOK = 12
+
 
 @njit(cache=True)
 def run_priced_queues(
@@ -36,6 +39,7 @@ def run_priced_queues(
     unserved_value: float,
     max_queue: int,
     overtaking: float,
+    old_after: int,
 ) -> Schedule:
     """The schedule of one day.
 
@@ -44,6 +48,7 @@ def run_priced_queues(
     unserved_value: share of the value that is lost when an ad is not reviewed, on top of its wait (1: A2, 0: A1).
     max_queue: longest virtual queue; an ad that finds all full waits outside.
     overtaking: minutes that ads still to come are thought to add to each minute of planned wait, >= 0.
+    old_after: minutes after which an ad that found no place is looked at seldom.
     """
     n_ads, n_moderators = len(day.arrival), len(day.shift_start)
     schedule = empty_schedule(n_ads)
@@ -52,6 +57,7 @@ def run_priced_queues(
     open_ads = np.empty(n_ads, np.int64)
     queue = np.empty((n_moderators, max_queue), np.int64)
     length = np.zeros(n_moderators, np.int64)
+    is_left_out = np.zeros(n_ads, np.bool_)
     n_open, next_ad = 0, 0
     for minute in range(day.horizon):
         end_ad = next_ad
@@ -60,21 +66,22 @@ def run_priced_queues(
         earliest_starts(day, free_at, minute, starts)
         if minute % replan == 0:
             n_open = merge_arrivals(open_ads, keep_open(schedule, open_ads, n_open), next_ad, end_ad, rank)
-            length[:] = 0
-            for position in range(n_open):
-                insert(
-                    day,
-                    cumulated,
-                    price,
-                    bin_minutes,
-                    starts,
-                    queue,
-                    length,
-                    minute,
-                    open_ads[position],
-                    unserved_value,
-                    overtaking,
-                )
+            plan_anew(
+                day,
+                cumulated,
+                price,
+                bin_minutes,
+                starts,
+                queue,
+                length,
+                minute,
+                open_ads[:n_open],
+                unserved_value,
+                overtaking,
+                is_left_out,
+                minute // replan,
+                old_after,
+            )
         else:
             n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
             for ad in range(next_ad, end_ad):
@@ -84,6 +91,34 @@ def run_priced_queues(
         next_ad = end_ad
         begin_heads(day, schedule, free_at, starts, queue, length, minute)
     return schedule
+
+
+@njit(cache=True)
+def plan_anew(  # type: ignore[no-untyped-def]
+    day,
+    cumulated,
+    price,
+    bin_minutes,
+    starts,
+    queue,
+    length,
+    minute,
+    ads,
+    unserved_value,
+    overtaking,
+    is_left_out,
+    plan,
+    old_after,
+):
+    """Empty all queues and insert `ads` in their order, but for old ones whose turn this plan is not."""
+    length[:] = 0
+    for ad in ads:
+        is_old = is_left_out[ad] and minute - day.arrival[ad] >= old_after
+        if is_old and (plan + ad) % PLANS_PER_OLD_LOOK != 0:
+            continue
+        is_left_out[ad] = not insert(
+            day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value, overtaking
+        )
 
 
 @njit(cache=True)
@@ -116,7 +151,7 @@ def begin_heads(day, schedule, free_at, starts, queue, length, minute):  # type:
 
 @njit(cache=True)
 def insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value, overtaking):  # type: ignore[no-untyped-def]
-    """Put the ad into the queue where it costs least; leave it out when not being reviewed is cheaper."""
+    """Put the ad into the queue where it costs least; False, and left out, when not being reviewed is cheaper."""
     market, value = day.market[ad], day.value[ad]
     rate = value * day.wait_cost
     best = rate * (day.horizon - minute) + unserved_value * value
@@ -164,3 +199,4 @@ def insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad
             queue[best_moderator, position] = queue[best_moderator, position - 1]
         queue[best_moderator, best_position] = ad
         length[best_moderator] += 1
+    return best_moderator >= 0
