@@ -33,7 +33,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import grpc
@@ -152,10 +152,10 @@ class Party:
         ready = json.loads(self.process.stdout.readline())
         self.name = str(document["name"])
         self.addresses = ready["processes"][self.name]
+        self.used: dict[tuple[int, str], tuple[str, float]] = {}
 
-    def cpu_s(self) -> dict[str, float]:
-        """CPU seconds by program: "services", "model" (inference), "scripts"."""
-        totals: dict[str, float] = {}
+    def watch(self) -> None:
+        """Remember the CPU time of each process of the party: that of ended ones can no longer be asked for."""
         for pid in [self.process.pid, *descendants(self.process.pid)]:
             try:
                 stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -164,7 +164,14 @@ class Party:
                 continue
             is_worker = b"/engine/" in line or b"deno" in line or b"quickjs_worker" in line
             kind = "scripts" if is_worker else "model" if b"model_process" in line else "services"
-            totals[kind] = totals.get(kind, 0.0) + (int(stat[11]) + int(stat[12])) / TICKS
+            self.used[pid, stat[19]] = (kind, (int(stat[11]) + int(stat[12])) / TICKS)
+
+    def cpu_s(self) -> dict[str, float]:
+        """CPU seconds by program: "services", "model" (inference), "scripts", which include replaced workers."""
+        self.watch()
+        totals: dict[str, float] = {}
+        for kind, seconds in self.used.values():
+            totals[kind] = totals.get(kind, 0.0) + seconds
         return totals
 
     def histograms(self) -> dict[str, list[tuple[float, float]]]:
@@ -181,6 +188,13 @@ class Party:
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(timeout=30)
+
+
+async def watch(parties: Sequence[Party]) -> None:
+    while True:
+        await asyncio.sleep(0.5)
+        for party in parties:
+            party.watch()
 
 
 def descendants(pid: int) -> list[int]:
@@ -468,7 +482,9 @@ async def measure(seconds: float, width: int, engine: str, pins: bool, folder: P
             single = await client.full_load(seconds / 4, 1)
             before = [party.cpu_s() for party in parties]
             started, n = time.perf_counter(), client.n
+            watching = asyncio.create_task(watch(parties))
             latencies = await client.full_load(seconds, width)
+            watching.cancel()
             wall_s, n_auctions = time.perf_counter() - started, client.n - n
             after = [party.cpu_s() for party in parties]
             per_second = n_auctions / wall_s

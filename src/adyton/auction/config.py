@@ -197,7 +197,7 @@ class SandboxConfig(Section):
     spares: int = Field(default=1, ge=0)
     workers: int = Field(default=24, gt=0)
     workers_per_udf: int = Field(default=2, gt=0)
-    requests_per_worker: int = Field(default=2_000, gt=0)
+    requests_per_worker: int = Field(default=20_000, gt=0)
 
 
 class ProcessConfig(Section):

@@ -131,7 +131,7 @@ class SandboxLimits:
     hook_bytes: int = 16 * 1024 * 1024
     load_ms: int = 5_000
     start_ms: int = 20_000
-    requests_per_worker: int = 2_000
+    requests_per_worker: int = 20_000
     workers_per_udf: int = 2
     workers: int = 24
     failures_before_backoff: int = 5
