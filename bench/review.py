@@ -122,7 +122,7 @@ def million(workbook: Workbook) -> None:
     """1,000,000 ads, every usable moderator, 25 days in one run."""
     config = DayConfig(volume=2.7, n_moderators=len(workbook.moderators.usable()), horizon=25 * 1440)
     day = draw_day(workbook, config, seed=1)
-    for allocator in ("greedy", "priced_pull", "priced_queues"):
+    for allocator in ("greedy", "priced_queues"):
         result = simulate(day, allocator=allocator)
         seconds = result.simulated_seconds
         print(f"million       {allocator:<17} {day.n_ads:,} ads in {seconds:.1f} s = {day.n_ads / seconds:,.0f} ads/s")
