@@ -13,8 +13,9 @@ import click
 from adyton.cli.ctr_compare import compare_command, cross_domain_command
 from adyton.cli.ctr_data import FILE, data_options, data_sha256, epoch_ms, load, times_of, write_or_explain
 from adyton.cli.ctr_private import private_options, train_and_pay
-from adyton.cli.ledger_payment import loss_of, payment_of
+from adyton.cli.ledger_payment import payment_of
 from adyton.kernel.errors import BadInputError
+from adyton.kernel.ledger import PrivacyLoss
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -119,7 +120,7 @@ def train_command(
             raise click.UsageError("--dp-epsilon goes with neither --with-user-id nor --start")
         if payment is None:
             raise click.UsageError("--dp-epsilon needs --ledger and --counter: every private model is paid for")
-        loss = loss_of(dp_epsilon, dp_delta)
+        loss = PrivacyLoss.of(dp_epsilon, dp_delta)
         train_and_pay(table, schema, split.train, features or None, payment, loss, output, seed=seed, as_json=as_json)
         return
     if payment is not None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from adyton.kernel.chance import OsRandom
-from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import Account, PrivacyLoss
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
@@ -60,15 +59,7 @@ def payment_of(
         raise click.UsageError("--ledger and --counter go together")
     if ledger is None or counter is None:
         return None
-    return Payment(Account(owner, population), loss_of(budget_epsilon, budget_delta), ledger, counter)
-
-
-def loss_of(epsilon: str, delta: str) -> PrivacyLoss:
-    """The loss, or budget, that two texts state.   Raises BadInputError for numbers that are none."""
-    try:
-        return PrivacyLoss.of(epsilon, delta)
-    except (ValueError, ZeroDivisionError) as error:
-        raise BadInputError("epsilon and delta are numbers such as 0.5 or 1e-6") from error
+    return Payment(Account(owner, population), PrivacyLoss.of(budget_epsilon, budget_delta), ledger, counter)
 
 
 @contextmanager
@@ -81,15 +72,15 @@ def paid(payment: Payment, loss: PrivacyLoss, random: WatchedRandom, what: str) 
     from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
 
     payment.counter.parent.mkdir(parents=True, exist_ok=True)
-    store = LedgerStore(payment.ledger, FileCounter(payment.counter))
-    reservation = f"{what.replace(' ', '-')}-{OsRandom().token(8).hex()}"
-    left = store.reserve(reservation, payment.account, what, loss, payment.budget)
-    random.was_drawn = False
-    try:
-        yield left
-    except BaseException:
-        settle = store.commit if random.was_drawn else store.cancel
-        settle(reservation)
-        raise
-    store.commit(reservation)
+    with closing(LedgerStore(payment.ledger, FileCounter(payment.counter))) as store:
+        reservation = f"{what.replace(' ', '-')}-{OsRandom().token(8).hex()}"
+        left = store.reserve(reservation, payment.account, what, loss, payment.budget)
+        random.was_drawn = False
+        try:
+            yield left
+        except BaseException:
+            settle = store.commit if random.was_drawn else store.cancel
+            settle(reservation)
+            raise
+        store.commit(reservation)
     click.echo(f"epsilon left: {float(left.epsilon):g}", err=True)

@@ -44,7 +44,9 @@ def offer_command(table: Path, column: str, out: Path, secret: Path, epsilon: st
     _check_new(out)
     random = OsRandom()
     raw = random.token(exchange.POINT_BYTES)
-    made = exchange.offer(_ids(table, column), X25519PrivateKey.from_private_bytes(raw), random, _loss(epsilon, delta))
+    made = exchange.offer(
+        _ids(table, column), X25519PrivateKey.from_private_bytes(raw), random, PrivacyLoss.of(epsilon, delta)
+    )
     _write_new(secret, raw.hex(), mode=0o600)
     _write_new(out, json.dumps({"points": [p.hex() for p in made.points], "base": made.base.hex()}))
     click.echo(f"{len(made.points)} points, fillers among them", err=True)
@@ -81,13 +83,13 @@ def answer_command(
 ) -> None:
     """Answer OFFERED over the user ids of TABLE; every answer is paid from the ledger before it is written."""
     _check_new(out)
-    random, loss = OsRandom(), _loss(epsilon, delta)
+    random, loss = OsRandom(), PrivacyLoss.of(epsilon, delta)
     asked = _offer(offered)
     counter.parent.mkdir(parents=True, exist_ok=True)
     store = LedgerStore(ledger, FileCounter(counter))
     reservation = f"psi-{random.token(8).hex()}/match-rate"
     account = Account(owner, population)
-    left = store.reserve(reservation, account, "match-rate", loss, _loss(budget_epsilon, budget_delta))
+    left = store.reserve(reservation, account, "match-rate", loss, PrivacyLoss.of(budget_epsilon, budget_delta))
     try:
         made = exchange.answer(asked, _ids(table, column), random, loss=loss, k=k)
     except BaseException:
@@ -119,7 +121,7 @@ def count_command(answered: Path, secret: Path, as_json: bool) -> None:
             tuple(bytes.fromhex(p) for p in record["second"]),
             int(record["shift"]),
             int(record["k"]),
-            _loss(record["loss"]["epsilon"], record["loss"]["delta"]),
+            PrivacyLoss.of(record["loss"]["epsilon"], record["loss"]["delta"]),
         )
     except (KeyError, ValueError, TypeError) as error:
         raise BadInputError("this is no answer, or no secret", where=answered.name) from error
@@ -165,10 +167,6 @@ def _json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadInputError("the file holds no JSON object", where=path.name)
     return value
-
-
-def _loss(epsilon: str, delta: str) -> PrivacyLoss:
-    return PrivacyLoss.of(epsilon, delta)
 
 
 def _write_new(path: Path, text: str, mode: int = 0o644) -> None:

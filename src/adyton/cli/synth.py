@@ -14,6 +14,7 @@ import click
 from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
 from adyton.cli.synth_pair import pair_command
 from adyton.kernel.errors import BadInputError, UnavailableError
+from adyton.kernel.ledger import PrivacyLoss
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -88,7 +89,7 @@ def fit_command(
         raise click.UsageError("--ledger pays for a guarantee: give --epsilon, and no fixed noise")
     random = WatchedRandom()
     request = FitRequest(
-        loss=None if epsilon is None else read_loss(epsilon, delta),
+        loss=None if epsilon is None else PrivacyLoss.of(epsilon, delta),
         unit=unit,
         max_rows_per_user=max_rows_per_user,
         domains=read_domains(domains_file),
@@ -231,7 +232,7 @@ def audit_command(
     from adyton.learning.synth.audit import audit
 
     found = audit(
-        read_loss(epsilon, delta),
+        PrivacyLoss.of(epsilon, delta),
         source=OsRandom(),
         seed=seed,
         canaries=canaries,
@@ -266,7 +267,7 @@ def _refit(
     if not isinstance(guarantee, dict) or "synthesizer" not in guarantee:
         raise BadInputError("the synthetic table does not say how it was made, so that it cannot be made again")
     words = {str(key): value for key, value in guarantee.items()}
-    loss = None if words.get("epsilon") is None else read_loss(str(words["epsilon"]), str(words["delta"]))
+    loss = None if words.get("epsilon") is None else PrivacyLoss.of(str(words["epsilon"]), str(words["delta"]))
 
     def refit(rows: pa.Table, number: int) -> pa.Table:
         source = InsecureFixedRandom(seed, "shadow model", number)
@@ -321,15 +322,6 @@ def read_schema(path: Path) -> TableSchema:
     from adyton.learning.schema import TableSchema
 
     return TableSchema.from_json(_json(path))
-
-
-def read_loss(epsilon: str, delta: str) -> Any:
-    from adyton.kernel.ledger import PrivacyLoss
-
-    try:
-        return PrivacyLoss.of(epsilon, delta)
-    except (ValueError, ZeroDivisionError) as error:
-        raise BadInputError("epsilon and delta must be exact numbers such as 3, 0.5 or 1e-6") from error
 
 
 def read_domains(path: Path | None) -> dict[str, PublicDomain]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
+from adyton.kernel.ledger import PrivacyLoss
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -54,12 +55,12 @@ def pair_command(
     EPSILON covers all rows of a user in both. What survives of the relation is how often a user appears and clicks in
     one table given the other.
     """
-    from adyton.cli.synth import read_domains, read_loss, read_schema, read_table, write_sample
+    from adyton.cli.synth import read_domains, read_schema, read_table, write_sample
     from adyton.kernel.chance import stream
     from adyton.learning.synth.linked import fit_linked
     from adyton.learning.synth.plugins import DEFAULT, statement_as_json, statement_of
 
-    loss = read_loss(epsilon, delta)
+    loss = PrivacyLoss.of(epsilon, delta)
     payment = payment_of(ledger, counter, owner, population, budget_epsilon, budget_delta)
     tables = [
         (read_table(path), read_schema(schema)) for path, schema in ((first, first_schema), (second, second_schema))

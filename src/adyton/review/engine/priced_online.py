@@ -15,11 +15,10 @@ from adyton.review.engine.moves import (
     Schedule,
     earliest_starts,
     empty_schedule,
-    merge_arrivals,
     whole_minutes,
 )
 from adyton.review.engine.priced_pull import cumulate
-from adyton.review.engine.priced_queues import begin_heads, insert, keep_open, plan_anew
+from adyton.review.engine.priced_queues import begin_heads, plan
 from adyton.review.tables import IntArray
 
 
@@ -59,31 +58,27 @@ def run_priced_online(
                 price[moderator, 0] = max(0.0, price[moderator, 0] - step)
         cumulated = cumulate(price, day.horizon)
         earliest_starts(day, free_at, minute, starts)
-        first_new = next_ad
-        if minute % replan == 0:
-            n_open = merge_arrivals(open_ads, keep_open(schedule, open_ads, n_open), next_ad, end_ad, rank)
-            plan_anew(
-                day,
-                cumulated,
-                price,
-                day.horizon,
-                starts,
-                queue,
-                length,
-                minute,
-                open_ads[:n_open],
-                unserved_value,
-                overtaking,
-                is_left_out,
-                minute // replan,
-                old_after,
-            )
-        else:
-            n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
-            for ad in range(first_new, end_ad):
-                insert(
-                    day, cumulated, price, day.horizon, starts, queue, length, minute, ad, unserved_value, overtaking
-                )
+        n_open = plan(
+            day,
+            schedule,
+            rank,
+            cumulated,
+            price,
+            day.horizon,
+            starts,
+            queue,
+            length,
+            open_ads,
+            n_open,
+            next_ad,
+            end_ad,
+            minute,
+            replan,
+            unserved_value,
+            overtaking,
+            is_left_out,
+            old_after,
+        )
         next_ad = end_ad
         begin_heads(day, schedule, free_at, starts, queue, length, minute)
     return schedule

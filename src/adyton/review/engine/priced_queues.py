@@ -64,61 +64,76 @@ def run_priced_queues(
         while end_ad < n_ads and day.arrival[end_ad] == minute:
             end_ad += 1
         earliest_starts(day, free_at, minute, starts)
-        if minute % replan == 0:
-            n_open = merge_arrivals(open_ads, keep_open(schedule, open_ads, n_open), next_ad, end_ad, rank)
-            plan_anew(
-                day,
-                cumulated,
-                price,
-                bin_minutes,
-                starts,
-                queue,
-                length,
-                minute,
-                open_ads[:n_open],
-                unserved_value,
-                overtaking,
-                is_left_out,
-                minute // replan,
-                old_after,
-            )
-        else:
-            n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
-            for ad in range(next_ad, end_ad):
-                insert(
-                    day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value, overtaking
-                )
+        n_open = plan(
+            day,
+            schedule,
+            rank,
+            cumulated,
+            price,
+            bin_minutes,
+            starts,
+            queue,
+            length,
+            open_ads,
+            n_open,
+            next_ad,
+            end_ad,
+            minute,
+            replan,
+            unserved_value,
+            overtaking,
+            is_left_out,
+            old_after,
+        )
         next_ad = end_ad
         begin_heads(day, schedule, free_at, starts, queue, length, minute)
     return schedule
 
 
 @njit(cache=True)
-def plan_anew(  # type: ignore[no-untyped-def]
+def plan(  # type: ignore[no-untyped-def]
     day,
+    schedule,
+    rank,
     cumulated,
     price,
     bin_minutes,
     starts,
     queue,
     length,
+    open_ads,
+    n_open,
+    next_ad,
+    end_ad,
     minute,
-    ads,
+    replan,
     unserved_value,
     overtaking,
     is_left_out,
-    plan,
     old_after,
 ):
-    """Empty all queues and insert `ads` in their order, but for old ones whose turn this plan is not."""
+    """Take in the ads next_ad..end_ad-1 and plan; gives the new number of open ads.
+
+    Every `replan` minutes all queues are emptied and all open ads inserted anew, but for old ones whose turn it is not;
+    in between the new ads alone are inserted.
+    """
+    is_anew = minute % replan == 0
+    if is_anew:
+        n_open = keep_open(schedule, open_ads, n_open)
+    n_open = merge_arrivals(open_ads, n_open, next_ad, end_ad, rank)
+    if not is_anew:
+        for ad in range(next_ad, end_ad):
+            insert(day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value, overtaking)
+        return n_open
     length[:] = 0
-    for ad in ads:
+    for ad in open_ads[:n_open]:
         is_old = is_left_out[ad] and minute - day.arrival[ad] >= old_after
-        if is_old and (plan + ad) % PLANS_PER_OLD_LOOK != 0:
+        if is_old and (minute // replan + ad) % PLANS_PER_OLD_LOOK != 0:
             continue
         is_left_out[ad] = not insert(
             day, cumulated, price, bin_minutes, starts, queue, length, minute, ad, unserved_value, overtaking
         )
+    return n_open
 
 
 @njit(cache=True)
