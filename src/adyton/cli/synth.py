@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
+from adyton.cli.synth_files import (
+    FILE,
+    read_bytes,
+    read_domains,
+    read_schema,
+    read_table,
+    reading,
+    stated,
+    write_bytes,
+    write_sample,
+)
 from adyton.cli.synth_pair import pair_command
-from adyton.kernel.errors import BadInputError, UnavailableError
+from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import PrivacyLoss
 
 if TYPE_CHECKING:
@@ -23,9 +34,7 @@ if TYPE_CHECKING:
     from adyton.learning.synth.contract import FitRequest
     from adyton.learning.synth.domains import PublicDomain
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
 _NAMES = "label-tree; autoregressive (no guarantee); or your own class as module:Class, whose code is then run."
-_METADATA = "adyton.synthetic"
 
 
 @click.group()
@@ -37,8 +46,8 @@ synth.add_command(pair_command)
 
 
 @synth.command("fit")
-@click.argument("table", type=_FILE)
-@click.option("--schema", "schema_file", type=_FILE, required=True, help="JSON with a role and kind for each column.")
+@click.argument("table", type=FILE)
+@click.option("--schema", "schema_file", type=FILE, required=True, help="JSON with a role and kind for each column.")
 @click.option("--synthesizer", default="label-tree", show_default=True, metavar="NAME", help=_NAMES)
 @click.option("--epsilon", help="Privacy loss, exact text such as 3 or 0.5; leave out only to do without a guarantee.")
 @click.option("--delta", default="1e-6", show_default=True, help="Privacy loss, exact text.")
@@ -46,7 +55,7 @@ synth.add_command(pair_command)
     "--unit", type=click.Choice(["user", "row"]), default="user", show_default=True, help="What is protected."
 )
 @click.option("--max-rows-per-user", type=click.IntRange(1), default=4, show_default=True)
-@click.option("--domains", "domains_file", type=_FILE, help="JSON with public values, edges or spans of columns.")
+@click.option("--domains", "domains_file", type=FILE, help="JSON with public values, edges or spans of columns.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
@@ -56,7 +65,7 @@ synth.add_command(pair_command)
 )
 @click.option("--insecure-fixed-noise", "fixed_seed", type=int, metavar="SEED", help="Repeatable. Protects nobody.")
 @ledger_options
-@click.option("-o", "--output", type=_FILE, required=True, help="Where the fitted synthesizer goes.")
+@click.option("-o", "--output", type=FILE, required=True, help="Where the fitted synthesizer goes.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was spent as JSON.")
 def fit_command(
     table: Path,
@@ -105,7 +114,7 @@ def fit_command(
     )
     with held:
         fitted = fit_named(synthesizer, rows, schema, request)
-    _write(output, fitted.to_bytes())
+    write_bytes(output, fitted.to_bytes())
     statement = fitted.statement
     if statement.loss is None:
         click.echo("warning: no privacy guarantee; what this makes may hold people's rows", err=True)
@@ -116,17 +125,17 @@ def fit_command(
 
 
 @synth.command("sample")
-@click.argument("model", type=_FILE)
+@click.argument("model", type=FILE)
 @click.option("-n", "--rows", type=click.IntRange(1), required=True, help="How many rows to make.")
 @click.option("--synthesizer", default="label-tree", show_default=True, metavar="NAME", help=_NAMES)
 @click.option("--seed", type=int, default=0, show_default=True)
-@click.option("-o", "--output", type=_FILE, help="Parquet file; CSV goes to stdout without it.")
+@click.option("-o", "--output", type=FILE, help="Parquet file; CSV goes to stdout without it.")
 def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: Path | None) -> None:
     """Sample a table from a fitted MODEL. Costs no further budget."""
     from adyton.kernel.chance import stream
     from adyton.learning.synth.plugins import load_named, stated_guarantee, statement_as_json
 
-    fitted = load_named(synthesizer, _read(model))
+    fitted = load_named(synthesizer, read_bytes(model))
     made = fitted.sample(rows, stream(seed, "adyton synth sample"))
     words = statement_as_json(synthesizer, fitted.statement)
     if output is None:
@@ -137,11 +146,11 @@ def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: 
 
 
 @synth.command("report")
-@click.option("--synthetic", type=_FILE, required=True, help="The synthetic table (Parquet).")
-@click.option("--train", type=_FILE, required=True, help="The real rows it was made from.")
-@click.option("--holdout", type=_FILE, required=True, help="Real rows of other users, same days: the control group.")
-@click.option("--test", type=_FILE, help="Later real rows; adds utility.")
-@click.option("--schema", "schema_file", type=_FILE, required=True)
+@click.option("--synthetic", type=FILE, required=True, help="The synthetic table (Parquet).")
+@click.option("--train", type=FILE, required=True, help="The real rows it was made from.")
+@click.option("--holdout", type=FILE, required=True, help="Real rows of other users, same days: the control group.")
+@click.option("--test", type=FILE, help="Later real rows; adds utility.")
+@click.option("--schema", "schema_file", type=FILE, required=True)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option(
     "--shadow-models", type=click.IntRange(0), default=0, help="Refit this often and attack; even, 16 is good."
@@ -153,12 +162,12 @@ def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: 
     show_default=True,
     help="As in the fit, for shadow models.",
 )
-@click.option("--domains", "domains_file", type=_FILE, help="As in the fit, for shadow models.")
+@click.option("--domains", "domains_file", type=FILE, help="As in the fit, for shadow models.")
 @click.option("--partner-columns", metavar="A,B", help="Measure the lift of these columns; needs --test.")
 @click.option("--match-on", metavar="COLUMN", help="For the lift: bins of the party's own score, in both tables.")
-@click.option("--joined-schema", type=_FILE, help="For the lift: schema of the real tables, if they hold more columns.")
+@click.option("--joined-schema", type=FILE, help="For the lift: schema of the real tables, if they hold more columns.")
 @click.option("--json", "as_json", is_flag=True)
-@click.option("--page", type=_FILE, help="Also write a page (HTML) that says how to read the figures.")
+@click.option("--page", type=FILE, help="Also write a page (HTML) that says how to read the figures.")
 def report_command(
     synthetic: Path,
     train: Path,
@@ -190,7 +199,7 @@ def report_command(
         wide = schema if joined_schema is None else read_schema(joined_schema)
         partner = [name.strip() for name in partner_columns.split(",")]
         lift = lift_kept(train_table, synthetic_table, test_table, wide, partner, score=match_on, seed=seed)
-    guarantee = _stated(synthetic_table)
+    guarantee = stated(synthetic_table)
     shadow = None
     if shadow_models:
         from adyton.learning.synth.shadow import shadow_attack
@@ -209,7 +218,7 @@ def report_command(
         lift=lift,
     )
     if page is not None:
-        _write(page, html(made).encode())
+        write_bytes(page, html(made).encode())
     click.echo(json.dumps(made.as_json(), indent=2) if as_json else text(made))
 
 
@@ -279,33 +288,6 @@ def _refit(
     return refit
 
 
-def _stated(table: pa.Table) -> object:
-    """What the file says about its making, None if nothing that can be read."""
-    try:
-        return json.loads((table.schema.metadata or {}).get(_METADATA.encode(), b""))
-    except ValueError:
-        return None
-
-
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    import pyarrow as pa
-
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise BadInputError("no such file", where=str(path)) from error
-    except (pa.ArrowInvalid, OSError) as error:
-        raise BadInputError("not a Parquet table", where=str(path)) from error
-
-
-def read_table(path: Path) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    with _reading(path):
-        return pq.read_table(path)
-
-
 def _rows_to_fit(path: Path, schema: TableSchema, synthesizer: str, request: FitRequest) -> pa.Table:
     """The whole table, or at user level the rows that our synthesizer will use, so that large files fit."""
     from adyton.learning.schema import Role
@@ -314,53 +296,8 @@ def _rows_to_fit(path: Path, schema: TableSchema, synthesizer: str, request: Fit
 
     if synthesizer != DEFAULT or request.unit != "user" or not schema.with_role(Role.USER_ID):
         return read_table(path)
-    with _reading(path):
+    with reading(path):
         return bounded_table(path, schema, request.max_rows_per_user, request.source)
-
-
-def read_schema(path: Path) -> TableSchema:
-    from adyton.learning.schema import TableSchema
-
-    return TableSchema.from_json(_json(path))
-
-
-def read_domains(path: Path | None) -> dict[str, PublicDomain]:
-    if path is None:
-        return {}
-    from adyton.learning.synth.domains import from_json
-
-    return from_json(_json(path))
-
-
-def _json(path: Path) -> Any:
-    try:
-        return json.loads(_read(path))
-    except ValueError as error:
-        raise BadInputError("not JSON", where=str(path)) from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise BadInputError("cannot read the file", where=str(path)) from error
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        path.write_bytes(data)
-    except OSError as error:
-        raise UnavailableError("cannot write the file", where=str(path)) from error
-
-
-def write_sample(made: pa.Table, path: Path, words: dict[str, object]) -> None:
-    """A synthetic table as Parquet that says how it was made."""
-    import pyarrow.parquet as pq
-
-    try:
-        pq.write_table(made.replace_schema_metadata({_METADATA: json.dumps(words)}), path, compression="zstd")
-    except OSError as error:
-        raise UnavailableError("cannot write the table", where=str(path)) from error
 
 
 def _print_csv(table: pa.Table) -> None:

@@ -9,26 +9,25 @@ from pathlib import Path
 import click
 
 from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
+from adyton.cli.synth_files import FILE, read_domains, read_schema, read_table, write_sample
 from adyton.kernel.ledger import PrivacyLoss
-
-_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("pair")
-@click.argument("first", type=_FILE)
-@click.argument("second", type=_FILE)
-@click.option("--schema", "first_schema", type=_FILE, required=True, help="Of FIRST.")
-@click.option("--second-schema", type=_FILE, required=True, help="Of SECOND.")
+@click.argument("first", type=FILE)
+@click.argument("second", type=FILE)
+@click.option("--schema", "first_schema", type=FILE, required=True, help="Of FIRST.")
+@click.option("--second-schema", type=FILE, required=True, help="Of SECOND.")
 @click.option("--epsilon", required=True, help="Privacy loss of both tables together, exact text such as 3 or 0.5.")
 @click.option("--delta", default="1e-6", show_default=True, help="Privacy loss, exact text.")
 @click.option("--max-rows-per-user", type=click.IntRange(1, 8), default=4, show_default=True, help="In each table.")
-@click.option("--domains", "domains_file", type=_FILE, help="JSON with public values, edges or spans of columns.")
+@click.option("--domains", "domains_file", type=FILE, help="JSON with public values, edges or spans of columns.")
 @click.option("-n", "--rows", type=click.IntRange(1), required=True, help="Rows of the first synthetic table.")
 @click.option("--second-rows", type=click.IntRange(1), required=True, help="Rows of the second.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of sampling; noise is never repeated.")
 @ledger_options
-@click.option("-o", "--output", type=_FILE, required=True, help="Parquet file of the first synthetic table.")
-@click.option("--second-output", type=_FILE, required=True, help="Parquet file of the second.")
+@click.option("-o", "--output", type=FILE, required=True, help="Parquet file of the first synthetic table.")
+@click.option("--second-output", type=FILE, required=True, help="Parquet file of the second.")
 def pair_command(
     first: Path,
     second: Path,
@@ -55,7 +54,6 @@ def pair_command(
     EPSILON covers all rows of a user in both. What survives of the relation is how often a user appears and clicks in
     one table given the other.
     """
-    from adyton.cli.synth import read_domains, read_schema, read_table, write_sample
     from adyton.kernel.chance import stream
     from adyton.learning.synth.linked import fit_linked
     from adyton.learning.synth.plugins import DEFAULT, statement_as_json, statement_of

@@ -175,10 +175,11 @@ def check_chain(
     root_name: str,
 ) -> tuple[x509.Certificate, ...] | None:
     """`chain`: the leaf leads to the pinned root. Gives the path."""
-    path = find_path(leaf, pool, is_root) if _may_sign(leaf) else None
+    may_sign = _may_sign(leaf)
+    path = find_path(leaf, pool, is_root) if may_sign else None
     found = describe(path) if path else f"{common_name(leaf.subject)} (issuer {common_name(leaf.issuer)})"
     if path is None:
-        why = f"does not lead to {root_name}" if _may_sign(leaf) else "is not for signing evidence"
+        why = f"does not lead to {root_name}" if may_sign else "is not for signing evidence"
         findings.add(CheckName.CHAIN, False, f"{found} {why}")
     else:
         findings.add(CheckName.CHAIN, True, found)
