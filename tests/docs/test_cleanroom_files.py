@@ -62,6 +62,13 @@ def test_the_job_example_is_one_and_every_field_is_explained() -> None:
         assert f"`{statistic.value}`" in PAGE
 
 
+def test_the_example_of_private_training_is_one_and_names_every_field() -> None:
+    job = JobSpec.from_json({**example("job"), "private_training": example("private_training")})
+
+    assert job.private_training is not None
+    assert set(example("private_training")) == {one.name for one in fields(type(job.private_training))}
+
+
 @pytest.mark.parametrize("name", ["schema", "mapping"])
 def test_a_misspelt_field_is_refused_as_the_page_says(name: str) -> None:
     value = example(name)

@@ -60,12 +60,6 @@ TEMPLATE_OF: Mapping[Output, Template] = {
 }
 
 
-def expected_outputs(templates: Iterable[Template]) -> tuple[Output, ...]:
-    """What a job of these templates makes."""
-    wanted = frozenset(templates)
-    return tuple(output for output, template in TEMPLATE_OF.items() if template in wanted)
-
-
 @dataclass(frozen=True)
 class DatasetTerms:
     """One sealed table. `ciphertext_sha256` is 64 lower-case hex digits; `population` names the users it describes.

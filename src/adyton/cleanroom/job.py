@@ -9,7 +9,7 @@ from typing import Any
 
 from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import CheckedQuery, Measure, check_sql
-from adyton.cleanroom.contract import Contract, Template
+from adyton.cleanroom.contract import TEMPLATE_OF, Contract, Output, Template
 from adyton.cleanroom.engine import DEFAULT_MEMORY_MB, EngineKind
 from adyton.cleanroom.errors import TemplateRefusedError
 from adyton.cleanroom.joined_view import JoinedView, joined_view
@@ -46,6 +46,24 @@ class SynthesizeRequest:
 
 
 @dataclass(frozen=True)
+class PrivateTraining:
+    """The train template's model under differential privacy.
+
+    loss: user-level epsilon and delta of the whole model: values, weights, and which ads and contexts it lists.
+    max_rows_per_user: so many random rows of a user are learned from at most.
+    """
+
+    loss: PrivacyLoss
+    max_rows_per_user: int = 16
+
+    def __post_init__(self) -> None:
+        if self.loss.epsilon <= 0 or not 0 < self.loss.delta < 1:
+            raise BadInputError("private training needs epsilon > 0 and 0 < delta < 1", where="private_training")
+        if self.max_rows_per_user < 1:
+            raise BadInputError("max_rows_per_user must be at least 1", where="private_training")
+
+
+@dataclass(frozen=True)
 class JobSpec:
     """validation_from_ms, test_from_ms: when the validation and test rows of the base table begin (epoch ms); needed to
     train and synthesize only.   queries: of the aggregate template, on the view `joined`.
@@ -53,8 +71,9 @@ class JobSpec:
     statistics_loss: user-level epsilon of noised join statistics; None asks for exact ones, which the contract must
     allow to leave without a guarantee.   counters: point-in-time features over a dataset's events; standard ones for a
     dataset that is not named.   features: columns of the joined table that models may use, all of them if empty.
-    members, max_epochs: of each model's training (`TrainConfig`).   engine: what computes joins, features and groups;
-    Spark runs code that no measurement covers, so every owner must allow development runs.
+    members, max_epochs: of each model's training (`TrainConfig`).   private_training: one model under differential
+    privacy instead of two without, to which neither of those applies.   engine: what computes joins, features and
+    groups; Spark runs code that no measurement covers, so every owner must allow development runs.
 
     incremental: continue from the state of the run before, reading only versions that were appended since; templates
     then see the new rows, with everything known before (models: all rows so far).   lateness_ms: how far back in time
@@ -76,6 +95,7 @@ class JobSpec:
     engine: EngineKind = EngineKind.DUCKDB
     max_epochs: int = 8
     members: int = 1
+    private_training: PrivateTraining | None = None
     counters: Mapping[DatasetId, tuple[Counter, ...]] = field(default_factory=dict)
     features: tuple[str, ...] = ()
     incremental: bool = False
@@ -89,6 +109,11 @@ class JobSpec:
             raise BadInputError("validation must begin before test")
         if Template.SYNTHESIZE in self.templates and self.synthesize is None:
             raise BadInputError("the synthesize template needs its parameters", where="synthesize")
+        if self.private_training is not None:
+            if Template.TRAIN not in self.templates:
+                raise BadInputError("private_training goes with the train template", where="private_training")
+            if self.members != 1:
+                raise BadInputError("a private model is one network", where="members", hint="leave members out")
         if not self.templates:
             raise BadInputError("a job runs at least one template", where="templates")
         if self.continues and self.templates != {Template.SCORE}:
@@ -109,6 +134,15 @@ class JobSpec:
             raise BadInputError("lateness_ms is at least 0", where="lateness_ms")
         if set(self.counters) - {self.base, *self.partners}:
             raise BadInputError("counters are declared for a dataset that the job does not use", where="counters")
+
+    @property
+    def outputs(self) -> tuple[Output, ...]:
+        """What the job makes.
+
+        A private model comes alone: a second one would cost as much again, and an exact evaluation has no guarantee.
+        """
+        left_out = {Output.MODEL_WITHOUT_PARTNER, Output.EVALUATION} if self.private_training else set()
+        return tuple(o for o, template in TEMPLATE_OF.items() if template in self.templates and o not in left_out)
 
     def check_against(self, contract: Contract) -> None:
         """Raises TemplateRefusedError if a template is not allowed, ContractError for a strange dataset."""
@@ -173,6 +207,14 @@ class JobSpec:
             "engine": self.engine.value,
             "max_epochs": self.max_epochs,
             "members": self.members,
+            "private_training": (
+                {
+                    "loss": self.private_training.loss.as_json(),
+                    "max_rows_per_user": self.private_training.max_rows_per_user,
+                }
+                if self.private_training
+                else None
+            ),
             "counters": {str(dataset): [_counter_json(c) for c in some] for dataset, some in self.counters.items()},
             "features": list(self.features),
             "incremental": self.incremental,
@@ -210,6 +252,7 @@ class JobSpec:
                 engine=EngineKind(value.get("engine", EngineKind.DUCKDB.value)),
                 max_epochs=int(value.get("max_epochs", 8)),
                 members=int(value.get("members", 1)),
+                private_training=_private_training(value.get("private_training")),
                 counters={
                     DatasetId(str(dataset)): tuple(_counter(one) for one in some)
                     for dataset, some in value.get("counters", {}).items()
@@ -261,6 +304,20 @@ def _synthesize(value: object) -> SynthesizeRequest | None:
         columns=tuple(str(name) for name in value["columns"]),
         max_rows_per_user=int(value.get("max_rows_per_user", 4)),
     )
+
+
+def _private_training(value: object) -> PrivateTraining | None:
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise BadInputError("`private_training` is an object or null", where="job")
+    # A misspelt price would train without one.
+    if unknown := sorted(set(map(str, value)) - {one.name for one in fields(PrivateTraining)}):
+        raise BadInputError(f"unknown fields: {', '.join(unknown)}", where="job: private_training")
+    loss = _loss(value["loss"])
+    if loss is None:
+        raise BadInputError("a private model has a privacy loss", where="job: private_training")
+    return PrivateTraining(loss, int(value.get("max_rows_per_user", 16)))
 
 
 def _yes_or_no(value: object) -> bool:

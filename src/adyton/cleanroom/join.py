@@ -68,19 +68,32 @@ class JoinCounts:
 class JoinedTable:
     """table: the base's columns, then the features.   schema: roles of all of them.   user_key: int64[B] join keys.
 
-    partner_columns: names of the features that come from partners.   events: by party, its rows as events.
+    partner_columns: names of the features that come from partners.   item_columns: of the features that count over
+    items, and so tell of other users than the row's.   events: by party, its rows as events.
     """
 
     table: pa.Table
     schema: TableSchema
     user_key: pa.ChunkedArray
     partner_columns: tuple[str, ...]
+    item_columns: tuple[str, ...]
     events: Mapping[str, pa.Table]
 
     @property
     def without_partner(self) -> TableSchema:
         """The schema of what the base could know alone."""
         return self.schema.select([name for name in self.schema.names if name not in self.partner_columns])
+
+    @property
+    def of_single_users(self) -> JoinedTable:
+        """The joined table with only such features that no other user's rows move, and users known by their join keys.
+
+        Adding or taking away a user, in all parties' tables, changes that user's rows here and no others: what
+        differential privacy for users rests on. Masked values would not do, since one user can decide what is rare.
+        """
+        schema = self.schema.select([name for name in self.schema.names if name not in self.item_columns])
+        table = _set(self.table.select(list(schema.names)), schema.user_id.name, self.user_key)
+        return replace(self, table=table, schema=schema, item_columns=())
 
 
 def join_tables(
@@ -108,6 +121,7 @@ def join_tables(
     parts: list[pa.Table] = []
     own: list[Column] = []
     theirs: list[Column] = []
+    over_items: list[str] = []
     if past is not None and is_small:
         users, items = (pc.unique(impressions[name]) for name in ("user_key", "item"))
         past = {name: one.of_keys(users, items) for name, one in past.items()}
@@ -136,6 +150,7 @@ def join_tables(
             )
             part = _in_row_order(engine.run(features), impressions.num_rows)
             added.extend(Column(counter.name, side, Kind.NUMBER) for counter in here)
+            over_items += [counter.name for counter in here if key_column == "item"]
             parts.append(part)
         if party is not base:
             profile = {c.name: f"{party.name}_{c.name}" for c in party.schema.with_role(Role.USER)}
@@ -156,7 +171,7 @@ def join_tables(
         for name in part.column_names:
             table = table.append_column(name, part[name])
     schema = base.schema.extend(*own, *theirs)
-    return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs), news)
+    return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs), tuple(over_items), news)
 
 
 def mask_rare(joined: JoinedTable, k: int, before_ms: int) -> tuple[JoinedTable, dict[str, NumberSteps]]:

@@ -3,7 +3,8 @@
 model, model_without_partner   an uncompressed ZIP: user_tower.onnx, ad_vectors.parquet, context_vectors.parquet,
                                manifest.json
 synthetic_table                an uncompressed ZIP: table.parquet, record.json (the guarantee)
-predictions                    Parquet: row (number in the recipient's own table), label, without_partner, with_partner
+predictions                    Parquet: row (number in the recipient's own table), label, without_partner, with_partner;
+                               of a private model no without_partner
 join_statistics, evaluation    JSON
 """
 

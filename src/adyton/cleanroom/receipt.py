@@ -19,7 +19,7 @@ from adyton.cleanroom.attestation.binding import binding_hash
 from adyton.cleanroom.attestation.checks import Platform, Verdict
 from adyton.cleanroom.attestation.expected import Expected
 from adyton.cleanroom.attestation.verify import verify
-from adyton.cleanroom.contract import Contract, expected_outputs
+from adyton.cleanroom.contract import Contract
 from adyton.cleanroom.errors import ReceiptRefusedError
 from adyton.cleanroom.gate import required_checks
 from adyton.cleanroom.job import JobSpec
@@ -262,13 +262,13 @@ def _spending(entries: list[dict[str, Json]], job: JobSpec, contract: Contract) 
 def _gate(checks: list[dict[str, Json]], job: JobSpec) -> tuple[str, bool, str]:
     failed = [f"{c['output']} {c['name']}" for c in checks if c["passed"] is not True]
     made = {(str(c["output"]), str(c["name"])) for c in checks}
-    needed = {(output.value, name) for output in expected_outputs(job.templates) for name in required_checks(output)}
+    needed = {(output.value, name) for output in job.outputs for name in required_checks(output)}
     missing = [f"{output} {name} missing" for output, name in sorted(needed - made)]
     return "gate", not failed and not missing, ", ".join(failed + missing) or f"{len(checks)} checks, all passed"
 
 
 def _recipients(outputs: list[dict[str, Json]], job: JobSpec, contract: Contract) -> tuple[str, bool, str]:
-    due = {(o.value, str(name)) for o in expected_outputs(job.templates) for name in contract.recipients(o)}
+    due = {(o.value, str(name)) for o in job.outputs for name in contract.recipients(o)}
     boxes = [(str(o["output"]), str(o["recipient"])) for o in outputs]
     odd = sorted(due.symmetric_difference(boxes))
     if odd or len(boxes) != len(due):

@@ -75,14 +75,14 @@ def receipt_page(receipt: Receipt, verdict: ReceiptVerdict, contract: Contract) 
     made_again = [(passed[c.passed], c.name, c.found) for c in verdict.checks]
     evidence = [(passed[c.passed], c.name.value, c.found) for c in verdict.evidence.complete]
     inputs = listed("inputs", "dataset_id", "version", "owner", "rows", "ciphertext_sha256")
-    spent = listed("ledger", "owner", "population", "purpose", "epsilon", "delta")
+    spent = listed("ledger", "owner", "population", "purpose", "epsilon", "delta", "accountant")
     outputs = listed("outputs", "output", "recipient", "file", "sha256")
     gate = listed("gate", "output", "name", "found", "limit")
     hardening = listed("hardening", "name", "held", "found")
     tables = [
         table("Computed again", ("", "Check", "Found"), made_again),
         table("Tables that went in", ("Table", "Version", "Owner", "Rows", "Ciphertext SHA-256"), inputs),
-        table("Privacy spent, per user", ("Owner", "Users", "For", "Epsilon", "Delta"), spent),
+        table("Privacy spent, per user", ("Owner", "Users", "For", "Epsilon", "Delta", "Accountant"), spent),
         table("Release gate", ("Output", "Check", "Found", "Limit"), gate),
         table("What left", ("Output", "To", "File", "SHA-256"), outputs),
         table("Shut in by", ("Measure", "Held", "Found"), hardening),

@@ -10,6 +10,9 @@ from adyton.cleanroom.job import JobSpec
 from adyton.cleanroom.ledger_store import LedgerStore
 from adyton.kernel.canonical import Json
 from adyton.kernel.ledger import ZERO_LOSS, Account, PrivacyLoss, Reservation, ReservationState
+from adyton.learning.synth.accounting import ACCOUNTANT
+
+BASIC_COMPOSITION = "basic composition (Dwork & Roth 2014, Theorem 3.16)"
 
 
 @dataclass(frozen=True)
@@ -19,16 +22,19 @@ class Spending:
     output: Output
     purpose: str
     loss: PrivacyLoss
+    accountant: str = BASIC_COMPOSITION
 
 
 def planned_spending(job: JobSpec) -> tuple[Spending, ...]:
-    """What the job's noised outputs will spend, one entry per query, statistic and synthetic table."""
+    """What the job's noised outputs will spend, one entry per query, statistic, private model and synthetic table."""
     spending: list[Spending] = []
     if Template.JOIN_STATISTICS in job.templates and job.statistics_loss is not None:
         spending.append(Spending(Output.JOIN_STATISTICS, Output.JOIN_STATISTICS.value, job.statistics_loss))
     spending += [Spending(Output.AGGREGATE, f"{Output.AGGREGATE.value}:{q.name}", q.loss) for q in job.queries]
     if Template.SYNTHESIZE in job.templates and job.synthesize is not None:
-        spending.append(Spending(Output.SYNTHETIC_TABLE, Output.SYNTHETIC_TABLE.value, job.synthesize.loss))
+        spending.append(Spending(Output.SYNTHETIC_TABLE, Output.SYNTHETIC_TABLE.value, job.synthesize.loss, ACCOUNTANT))
+    if job.private_training is not None:
+        spending.append(Spending(Output.MODEL, Output.MODEL.value, job.private_training.loss, ACCOUNTANT))
     return tuple(spending)
 
 
@@ -74,6 +80,8 @@ class Reservations:
                 "population": account.population,
                 "purpose": one.purpose,
                 **one.loss.as_json(),
+                "unit": "user",
+                "accountant": one.accountant,
                 "noise_is_secure": noise_is_secure,
             }
             for one in self.spending

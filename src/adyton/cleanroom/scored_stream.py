@@ -144,6 +144,7 @@ class ScoredStream:
             continues=str(self.job.job_id),
             queries=(),
             synthesize=None,
+            private_training=None,
             statistics_loss=None,
         )
 

@@ -1,4 +1,4 @@
-"""What runs inside on the joined table: statistics, two models and their predictions, a synthetic table.
+"""What runs inside on the joined table: two models or a private one, their predictions, a synthetic table.
 
 Each function takes the joined table and gives plain results with what the gate needs to judge them. Training rows end
 before `validation_from_ms`, test rows begin at `test_from_ms` and are used for predictions and evaluation only.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from adyton.cleanroom.contract import Output
-from adyton.cleanroom.job import JobSpec, SynthesizeRequest
+from adyton.cleanroom.job import JobSpec, PrivateTraining, SynthesizeRequest
 from adyton.cleanroom.join import JoinedTable
 from adyton.cleanroom.model_attacks import ModelAttacks, attack_model
 from adyton.kernel.chance import RandomSource, stream
@@ -26,7 +26,10 @@ from adyton.kernel.errors import BadInputError
 from adyton.kernel.records import ModelArtifact, SyntheticTable
 from adyton.learning.ctr.artifact import distinct_contexts, export, latest_rows
 from adyton.learning.ctr.config import TrainConfig
+from adyton.learning.ctr.private_trainer import PrivateTraining as TrainerSettings
+from adyton.learning.ctr.private_trainer import private_columns, train_private_with_listing
 from adyton.learning.ctr.training import Check, RowSplit, TrainedModel, train
+from adyton.learning.errors import FeatureError
 from adyton.learning.metrics import evaluate
 from adyton.learning.schema import Role, TableSchema
 from adyton.learning.synth.gate_measures import PrivacyMeasures, measure
@@ -65,6 +68,17 @@ class TrainedPair:
 
 
 @dataclass(frozen=True)
+class TrainedAlone:
+    """A model under differential privacy with the partner's columns; the rest as in `TrainedPair`."""
+
+    artifact: ModelArtifact
+    predictions_parquet: bytes
+    attacks: ModelAttacks
+    training_users: int
+    model: TrainedModel
+
+
+@dataclass(frozen=True)
 class SynthesizedTable:
     """A synthetic table and what attacks found in it."""
 
@@ -90,7 +104,7 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
     users = joined.user_key.to_numpy()
     artifacts: dict[Output, ModelArtifact] = {}
     attacks, scores, evaluation = {}, {}, {}
-    data_hash = hashlib.sha256(str(job.as_json()).encode()).hexdigest()
+    data_hash = _data_hash(job)
     test = joined.table.take(pa.array(split.test))
     for output, schema in (
         (Output.MODEL_WITHOUT_PARTNER, joined.without_partner),
@@ -120,24 +134,80 @@ def train_pair(joined: JoinedTable, job: JobSpec, split: TimeSplit, tell: Tell) 
         attacks[output] = attack_model(model, joined.table, labels, split.train, split.validation, job.seed)
         evaluation[output.value] = measured.as_json()
         artifacts[output] = _exported(model, joined, split, output.value, data_hash)
-    predictions = pa.table(
-        {
-            "row": split.test,
-            "label": pa.array(labels[split.test].astype(np.int8)),
-            "without_partner": scores[Output.MODEL_WITHOUT_PARTNER],
-            "with_partner": scores[Output.MODEL],
-        }
-    )
-    buffer = io.BytesIO()
-    pq.write_table(predictions, buffer, compression="zstd")
+    columns = {"without_partner": scores[Output.MODEL_WITHOUT_PARTNER], "with_partner": scores[Output.MODEL]}
     return TrainedPair(
         artifacts=artifacts,
-        predictions_parquet=buffer.getvalue(),
+        predictions_parquet=_predictions(labels, split, columns),
         evaluation_json=json.dumps(evaluation, indent=1).encode(),
         attacks=attacks,
         training_users=len(np.unique(users[split.train])),
         model=model,
     )
+
+
+def private_features(joined: JoinedTable, job: JobSpec) -> tuple[str, ...] | None:
+    """The job's columns for private training; None for all that it can take.
+
+    Raises FeatureError, ModelError for a column that may not be a feature, or that other users' rows move.
+    """
+    if over_items := [name for name in job.features if name in joined.item_columns]:
+        raise FeatureError(
+            f"{', '.join(over_items)}: counted over items, so other users' rows are in it",
+            where="private_training",
+            hint="leave it out of the job's features, or train without private_training",
+        )
+    schema = joined.of_single_users.schema
+    names = tuple(name for name in job.features if name in schema) or None
+    private_columns(schema, names)
+    return names
+
+
+def train_private_model(
+    joined: JoinedTable, job: JobSpec, request: PrivateTraining, split: TimeSplit, k: int, source: RandomSource
+) -> TrainedAlone:
+    """Train under differential privacy on the training rows of `joined.of_single_users`.
+
+    k: fewest users that share any value, ad or context in the model.   source: of noise.
+    """
+    alone = joined.of_single_users
+    labels = alone.table[alone.schema.label.name].cast(pa.int64()).to_numpy()
+    model, listing = train_private_with_listing(
+        alone.table,
+        alone.schema,
+        rows=split.train,
+        loss=request.loss,
+        source=source,
+        features=private_features(joined, job),
+        settings=TrainerSettings(rows_per_user=request.max_rows_per_user),
+        seed=job.seed,
+        least_users=k,
+    )
+    predicted = model.predict(alone.table.take(pa.array(split.test)))
+    return TrainedAlone(
+        artifact=export(
+            model,
+            items=listing.items,
+            contexts=listing.contexts,
+            name=Output.MODEL.value,
+            training_data_sha256=[_data_hash(job)],
+        ),
+        predictions_parquet=_predictions(labels, split, {"with_partner": predicted}),
+        attacks=attack_model(model, alone.table, labels, split.train, split.validation, job.seed),
+        training_users=len(np.unique(alone.user_key.to_numpy()[split.train])),
+        model=model,
+    )
+
+
+def _predictions(labels: Ints, split: TimeSplit, columns: Mapping[str, NDArray[np.float64]]) -> bytes:
+    """Parquet of the test rows: their numbers, labels, and what models say of them."""
+    table = pa.table({"row": split.test, "label": pa.array(labels[split.test].astype(np.int8)), **columns})
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()
+
+
+def _data_hash(job: JobSpec) -> str:
+    return hashlib.sha256(str(job.as_json()).encode()).hexdigest()
 
 
 def _train_config(job: JobSpec, schema: TableSchema) -> TrainConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -135,16 +135,15 @@ class Workload:
             progress(0.2, "aggregating")
             made.append(self._aggregate(work))
         new = whole = model = None
-        steps: dict[str, NumberSteps] = {}
+        steps: Mapping[str, NumberSteps] = {}
         training_users = 0
         if self.job.templates & ROW_LEVEL:
             new = self._join(key, progress)
             whole = new if self.past is None or self.past.rows is None else with_earlier_rows(new, self.past.rows)
-            masked, steps = mask_rare(whole, self.contract.binding_rule.k, self.job.test_from_ms)
-            row_level = self._row_level(masked, progress)
+            row_level = self._row_level(whole, progress)
             made += row_level.made
             attacks += row_level.checks
-            model, training_users = row_level.model, row_level.training_users
+            model, training_users, steps = row_level.model, row_level.training_users, row_level.steps
         state = self._next_state(key, work, new, whole) if self.job.incremental else None
         progress(0.9, "release gate")
         texts = {one.candidate.output.value: texts_of(one.content) for one in made}
@@ -236,19 +235,18 @@ class Workload:
         torch.set_num_threads(self.threads)
         made: list[MadeOutput] = []
         attacks: list[GateCheck] = []
-        model, training_users = None, 0
+        trained = WorkResult([], [], None)
         split = split_by_time(joined, self.job)
         if Template.TRAIN in self.job.templates:
-            trained = self._train(joined, split, progress)
+            trained = (self._train_private if self.job.private_training else self._train)(joined, split, progress)
             made += trained.made
             attacks += trained.checks
-            model, training_users = trained.model, trained.training_users
         if Template.SYNTHESIZE in self.job.templates:
             progress(0.7, "synthesizing and attacking")
             table, checks = self._synthesize(joined, split)
             made.append(table)
             attacks += checks
-        return WorkResult(made, attacks, None, model, training_users)
+        return replace(trained, made=made, checks=attacks)
 
     def _join(self, key: bytes, progress: Progress) -> JoinedTable:
         """The new rows with their features; values are not masked yet."""
@@ -285,7 +283,8 @@ class Workload:
     def _train(self, joined: JoinedTable, split: TimeSplit, progress: Progress) -> WorkResult:
         from adyton.cleanroom.templates import train_pair
 
-        pair = train_pair(joined, self.job, split, lambda done, what: progress(0.3 + 0.4 * done, what))
+        masked, steps = mask_rare(joined, self.contract.binding_rule.k, self.job.test_from_ms)
+        pair = train_pair(masked, self.job, split, lambda done, what: progress(0.3 + 0.4 * done, what))
         made: list[MadeOutput] = []
         checks: list[GateCheck] = []
         for output, artifact in pair.artifacts.items():
@@ -297,7 +296,26 @@ class Workload:
             others.append((Output.PREDICTIONS, pair.predictions_parquet))
         for output, content in others:
             made.append(MadeOutput(Candidate(output, pair.training_users, None), content))
-        return WorkResult(made, checks, None, pair.model, pair.training_users)
+        return WorkResult(made, checks, None, pair.model, pair.training_users, steps)
+
+    def _train_private(self, joined: JoinedTable, split: TimeSplit, progress: Progress) -> WorkResult:
+        from adyton.cleanroom.templates import private_features, train_private_model
+
+        request = self.job.private_training
+        assert request is not None, "asked by whoever calls"
+        private_features(joined, self.job)
+        progress(0.3, "training under differential privacy")
+        # From here on data is looked at: a training that fails has been answered too.
+        self.held.is_noise_drawn = True
+        trained = train_private_model(joined, self.job, request, split, self.contract.binding_rule.k, self.noise)
+        candidate = Candidate(Output.MODEL, trained.training_users, request.loss)
+        made = [MadeOutput(candidate, model_bytes(trained.artifact))]
+        if Template.SCORE in self.job.templates:
+            made.append(
+                MadeOutput(Candidate(Output.PREDICTIONS, trained.training_users, None), trained.predictions_parquet)
+            )
+        checks = check_model(Output.MODEL, trained.attacks, self.limits)
+        return WorkResult(made, checks, None, trained.model, trained.training_users)
 
     def _synthesize(self, joined: JoinedTable, split: TimeSplit) -> tuple[MadeOutput, list[GateCheck]]:
         from adyton.cleanroom.templates import synthesize

@@ -19,9 +19,15 @@ from scipy.stats import binom
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.ctr import private_trainer, store
-from adyton.learning.ctr.artifact import export
+from adyton.learning.ctr.artifact import ArtifactScorer, export
+from adyton.learning.ctr.fields import Side
 from adyton.learning.ctr.private_kernel import GRID, add_clipped_gradients
-from adyton.learning.ctr.private_trainer import PUBLIC_EDGES, PrivateTraining, train_private
+from adyton.learning.ctr.private_trainer import (
+    PUBLIC_EDGES,
+    PrivateTraining,
+    train_private,
+    train_private_with_listing,
+)
 from adyton.learning.errors import ModelError, TableError
 from adyton.learning.metrics import auc
 from adyton.learning.schema import Column, Kind, Role, TableSchema
@@ -166,6 +172,64 @@ def test_a_value_of_one_user_does_not_become_known() -> None:
 
     (field,) = [field for field in model.encoder.fields if field.name == "taste"]
     assert set(field.values) == {"t0", "t1", "t2", "t3"}
+
+
+def test_only_ads_and_contexts_that_enough_users_share_are_listed_and_scored_alike() -> None:
+    """An ad and a slot that one user saw are in no list; what is listed scores as it does in the model."""
+    table = _table()
+    ads, slots = table["ad"].to_pylist(), table["slot"].to_pylist()
+    table = table.set_column(5, "ad", pa.array([777, *ads[1:]])).set_column(4, "slot", pa.array([88, *slots[1:]]))
+    model, listing = train_private_with_listing(
+        table, SCHEMA, rows=np.arange(6000), loss=LOSS, source=OsRandom(), settings=QUICK
+    )
+    artifact = export(model, items=listing.items, contexts=listing.contexts)
+    rows = table.slice(1, 500)
+    users = model.encoder.encode(rows, Side.USER)
+    scored = ArtifactScorer(artifact).logits(
+        users, [str(ad) for ad in rows["ad"].to_pylist()], [f"slot={slot}" for slot in rows["slot"].to_pylist()]
+    )
+
+    assert listing.items["ad"].to_pylist() == ["0", "1"]
+    assert sorted(listing.contexts["slot"].to_pylist()) == ["0", "1", "2"]
+    assert np.allclose(scored, model.logits(rows), atol=1e-5)
+
+
+def test_an_ads_numbers_are_listed_as_their_buckets() -> None:
+    table = _table().append_column("price", pa.array(np.tile([3.0, 5.0, -7.0], 2000)))
+    schema = SCHEMA.extend(Column("price", Role.AD, Kind.NUMBER))
+    table = table.set_column(5, "ad", pa.array(np.tile([1, 2, 3], 2000)))
+    model, listing = train_private_with_listing(
+        table, schema, rows=np.arange(6000), loss=LOSS, source=OsRandom(), settings=QUICK
+    )
+    (price,) = [field for field in model.encoder.fields if field.name == "price"]
+
+    assert listing.items["price"].to_pylist() == [1.0, 4.0, -16.0]
+    assert (price.encode(listing.items["price"]) == price.encode(pa.array([3.0, 5.0, -7.0]))).all()
+
+
+def test_a_listing_is_paid_from_the_same_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    charged: list[Spending] = []
+
+    def spending(limit: Fraction, delta_limit: Fraction) -> Spending:
+        charged.append(Spending(limit, delta_limit))
+        return charged[-1]
+
+    monkeypatch.setattr(private_trainer, "Spending", spending)
+    arguments: Any = {"rows": np.arange(6000), "loss": LOSS, "source": InsecureFixedRandom(1), "settings": QUICK}
+    train_private(_table(), SCHEMA, **arguments)
+    train_private_with_listing(_table(), SCHEMA, **arguments)
+    alone, listed = ({purpose for purpose, _ in one.entries} for one in charged)
+
+    assert listed - alone == {"ads that are listed", "contexts that are listed"}
+    assert all(one.rho <= one.limit and one.delta <= one.delta_limit for one in charged)
+
+
+def test_with_more_users_asked_for_than_share_a_value_nothing_is_known() -> None:
+    _, listing = train_private_with_listing(
+        _table(), SCHEMA, rows=np.arange(6000), loss=LOSS, source=OsRandom(), settings=QUICK, least_users=2001
+    )
+
+    assert listing.items.num_rows == listing.contexts.num_rows == 0
 
 
 def test_what_private_training_cannot_take_is_refused() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -71,3 +72,25 @@ def test_a_column_of_nulls_releases_nothing_and_still_pays() -> None:
 
     assert finder.released(np.zeros(0, np.int64), np.zeros(0, np.int64), 0, "empty").tolist() == []
     assert spending.rho > 0
+
+
+def test_a_value_of_fewer_units_than_asked_is_unknown_whatever_the_noise() -> None:
+    """Noise of a million on every count: 299 users stay hidden where 300 are asked, 300 are let through."""
+
+    class Loud(Seen):
+        def gaussian(self, counts: Ints, scale: float) -> Ints:
+            return super().gaussian(counts, scale) + 10**9
+
+    for users, expected in ((299, [0]), (300, [0, 1])):
+        unit = np.arange(2000 + users)
+        finder = replace(_finder(Loud(), unit, 4), least_units=300)
+        assert finder.released(unit, np.where(unit < 2000, 0, 1), 2, "v").tolist() == expected
+
+
+def test_the_user_that_makes_a_value_common_enough_is_hidden_by_the_threshold() -> None:
+    """With that user 300 share the value, without it 299: it passes with probability at most 1e-6 in each trial."""
+    unit = np.arange(2300)
+    value = np.where(unit < 2000, 0, 1)
+    for seed in range(200):
+        finder = replace(_finder(FixedNoise(InsecureFixedRandom(seed)), unit, 4), least_units=300)
+        assert finder.released(unit, value, 2, "v").tolist() == [0]

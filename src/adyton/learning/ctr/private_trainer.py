@@ -10,6 +10,8 @@ weights. Nothing else of the data is looked at: there is no early stop and no ca
                 2023), with the noise's own size as floor
     4 average   the weights of the last half of the steps
 
+Which ads and contexts an exported model lists can be found in the same way, from the same budget (`with_listing`).
+
 Every step reads *all* users. There is no subsampling, hence no amplification to claim and none to get wrong: the cost
 is zero-concentrated DP of Gaussian sums, added up and turned into (epsilon, delta) as for synthetic tables
 (`synth.accounting`). Steps 3's optimiser and step 4 only process what is noised already.
@@ -35,6 +37,7 @@ from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.fields import SIDE_OF_ROLE, FieldEncoder, FieldSpec, Side, as_text
 from adyton.learning.ctr.network import FactorisedNetwork
 from adyton.learning.ctr.private_kernel import GRID, add_clipped_gradients
+from adyton.learning.ctr.private_listing import Listing, released_listing
 from adyton.learning.ctr.training import TrainedModel
 from adyton.learning.errors import ModelError, TableError
 from adyton.learning.schema import Column, Kind, Role, TableSchema
@@ -92,9 +95,50 @@ def train_private(
     Raises ModelError for lists, the user id as a feature or settings that do not fit, TableError for the table,
     SynthesisInputError unless epsilon > 0 and 0 < delta < 1.
     """
+    return _trained(table, schema, rows, loss, source, features, settings, seed, least_users=1)[0]
+
+
+def train_private_with_listing(
+    table: pa.Table,
+    schema: TableSchema,
+    *,
+    rows: Ints,
+    loss: PrivacyLoss,
+    source: RandomSource,
+    features: tuple[str, ...] | None = None,
+    settings: PrivateTraining | None = None,
+    seed: int = 0,
+    least_users: int = 1,
+) -> tuple[TrainedModel, Listing]:
+    """`train_private`, and the ads and contexts that an export of the model may list; `loss` covers both.
+
+    least_users: no value, ad or context is released that fewer distinct users share.
+    """
+    model, listing = _trained(
+        table, schema, rows, loss, source, features, settings, seed, least_users=least_users, with_listing=True
+    )
+    assert listing is not None, "it was asked for"
+    return model, listing
+
+
+def _trained(
+    table: pa.Table,
+    schema: TableSchema,
+    rows: Ints,
+    loss: PrivacyLoss,
+    source: RandomSource,
+    features: tuple[str, ...] | None,
+    settings: PrivateTraining | None,
+    seed: int,
+    *,
+    least_users: int,
+    with_listing: bool = False,
+) -> tuple[TrainedModel, Listing | None]:
     settings = settings or PrivateTraining()
-    columns = _columns(schema, features)
-    schema.select([*(c.name for c in columns), schema.user_id.name, schema.label.name]).check(table)
+    columns = private_columns(schema, features)
+    listed_by = [schema.item_id.name] if with_listing else []
+    needed = dict.fromkeys([*(c.name for c in columns), schema.user_id.name, schema.label.name, *listed_by])
+    schema.select(list(needed)).check(table)
     noise = noise_from(source)
     spending = Spending(limit=rho_for(PrivacyLoss(loss.epsilon, loss.delta / 2)), delta_limit=loss.delta / 2)
     user = _users(table, schema, rows)
@@ -104,11 +148,23 @@ def train_private(
     labels = bounded[schema.label.name].cast(pa.int64()).to_numpy()
     if not np.isin(labels, (0, 1)).all():
         raise TableError("labels must be 0 or 1", where=schema.label.name)
-    encoder = _found_fields(bounded, columns, user, noise, spending, settings)
+    categories = sum(column.kind is not Kind.NUMBER for column in columns)
+    found = max(1, categories + (2 if with_listing else 0))
+    finder = Finder(
+        noise=noise,
+        spending=spending,
+        sensitivity=settings.rows_per_user,
+        rho=spending.limit * settings.domain_share / found,
+        delta=spending.delta_limit / found,
+        unit_of_row=user,
+        least_units=least_users,
+    )
+    encoder = _found_fields(bounded, columns, finder)
+    listing = released_listing(bounded, schema.item_id.name, encoder, finder) if with_listing else None
     network = _network(encoder, settings, seed)
     _descend(network, encoder, bounded, labels, user, noise, spending, settings)
     warning = "" if noise.is_secure else "INSECURE FIXED NOISE, protects nobody; "
-    return TrainedModel(
+    model = TrainedModel(
         encoder=encoder,
         members=(network,),
         schema=schema,
@@ -121,9 +177,11 @@ def train_private(
             f"(at most {settings.rows_per_user} rows per user), add or remove one; {ACCOUNTANT}"
         ),
     )
+    return model, listing
 
 
-def _columns(schema: TableSchema, features: tuple[str, ...] | None) -> tuple[Column, ...]:
+def private_columns(schema: TableSchema, features: tuple[str, ...] | None) -> tuple[Column, ...]:
+    """What private training would learn from. Raises ModelError, FeatureError for a column that it cannot take."""
     columns = schema.features(features) if features else schema.features()
     if features is None:
         columns = tuple(c for c in columns if c.role is not Role.USER_ID and c.kind is not Kind.LIST)
@@ -143,24 +201,7 @@ def _users(table: pa.Table, schema: TableSchema, rows: Ints) -> Ints:
     return np.asarray(ids.dictionary_encode().indices.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _found_fields(
-    table: pa.Table,
-    columns: tuple[Column, ...],
-    user: Ints,
-    noise: Noise,
-    spending: Spending,
-    settings: PrivateTraining,
-) -> FieldEncoder:
-    categories = [c for c in columns if c.kind is not Kind.NUMBER]
-    share = max(1, len(categories))
-    finder = Finder(
-        noise=noise,
-        spending=spending,
-        sensitivity=settings.rows_per_user,
-        rho=spending.limit * settings.domain_share / share,
-        delta=spending.delta_limit / share,
-        unit_of_row=user,
-    )
+def _found_fields(table: pa.Table, columns: tuple[Column, ...], finder: Finder) -> FieldEncoder:
     fields = []
     for column in columns:
         side = SIDE_OF_ROLE[column.role]

@@ -69,7 +69,8 @@ class Finder:
     """Spends a fixed share of the budget on each column whose domain is not public.
 
     sensitivity: most rows one unit may change.   rho, delta: per column.   unit_of_row: int64[B], whose row each
-    row of the bounded table is; None when each row is a unit of its own.
+    row of the bounded table is; None when each row is a unit of its own.   least_units: `released` lets nothing be
+    known that fewer units share, whatever the noise.
     """
 
     noise: Noise
@@ -78,6 +79,7 @@ class Finder:
     rho: Fraction
     delta: Fraction
     unit_of_row: Ints | None = None
+    least_units: int = 1
 
     def released(self, row: Ints, value: Ints, n_values: int, purpose: str, *, elements_per_row: int = 1) -> Ints:
         """Which of `n_values` observed values may be known: positions int64[R], R <= n_values.
@@ -97,7 +99,9 @@ class Finder:
         weight = np.floor(_GRID / np.sqrt(np.maximum(values_of_unit, 1))).astype(np.int64)
         weights = np.bincount(pairs % n_values, weights=weight[pairs // n_values], minlength=n_values)
         noisy = self.noise.gaussian(weights.astype(np.int64), scale)
-        return np.flatnonzero(noisy > _set_threshold(self.sensitivity * elements_per_row, scale, self.delta))
+        limit = _set_threshold(self.sensitivity * elements_per_row, scale, self.delta, self.least_units)
+        is_shared = np.bincount(pairs % n_values, minlength=n_values) >= self.least_units
+        return np.flatnonzero(is_shared & (noisy > limit))
 
     def released_groups(self, counts: Ints, purpose: str) -> tuple[Ints, Ints]:
         """Which groups of cells may be known, and noisy counts of their cells; a group is judged by its sum.
@@ -121,13 +125,15 @@ class Finder:
         return self.noise.gaussian(counts, scale)
 
 
-def _set_threshold(most_values: int, scale: float, delta: Fraction) -> float:
+def _set_threshold(most_values: int, scale: float, delta: Fraction, least_units: int) -> float:
     """The weighted count above which a value is released, in units of 1 / `_GRID`.
 
     A unit that brings k values that nobody else has passes with one of them with probability at most
-    k exp(-(t - grid / sqrt(k))^2 / 2 scale^2); t is taken for the worst k.
+    k exp(-(t - grid / sqrt(k))^2 / 2 scale^2); t is taken for the worst k. Where a value is not looked at below
+    `least_units` units, the unit that makes it so many is the one to hide, and the others weigh 1 each at most
+    (pre-thresholding: Swanberg et al. 2023, "DP-SIPS").
     """
-    return max(
+    return (least_units - 1) * _GRID + max(
         _GRID / math.sqrt(k) + scale * math.sqrt(2 * math.log(k / float(delta))) for k in range(1, most_values + 1)
     )
 
