@@ -5,7 +5,8 @@
     python bench/ctr.py --references       and on the same rows and fields logistic regression and LightGBM
     python bench/ctr.py --peers PYTHON     and deepctr-torch's DeepFM, by the Python of its environment (ctr_peer.py)
     python bench/ctr.py --single           one narrow network instead of the ensemble: for throughput beside a peer
-    python bench/ctr.py --counters         with point-in-time counters: newest outcomes of users, or a standing snapshot
+    python bench/ctr.py --counters         with point-in-time counters: a standing snapshot of users' outcomes, the same
+                                           with a live level of each user, or the newest outcomes
     python bench/ctr.py --cross-domain     tabs {0, 6}: own history against own history + the partner's feed
     python bench/ctr.py --duplicates       what copied rows do to own history (docs/explanation)
 
@@ -34,6 +35,7 @@ from adyton.learning.ctr import recipe
 from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.features import with_counters
 from adyton.learning.ctr.history import with_history, with_target_statistics
+from adyton.learning.ctr.live_level import live_logits, with_live_level
 from adyton.learning.ctr.references import codes_of, compare
 from adyton.learning.ctr.training import RowSplit, TrainedModel, train
 from adyton.learning.datasets.kuairand import tables as kuairand
@@ -143,7 +145,8 @@ def peer(seed: int, model: TrainedModel, python: Path) -> None:
 
 
 def counters(seed: int, members: int) -> None:
-    """The protocol's fields with history: newest outcomes of users, or outcomes that stand still in the test.
+    """The protocol's fields with history: outcomes that stand still in the test, alone and with a live level of each
+    user, or newest outcomes of users.
 
     Without tastes: a second pass with newest outcomes learns to undo them.
     """
@@ -161,11 +164,23 @@ def counters(seed: int, members: int) -> None:
         features = (*PROTOCOL_FIELDS, *added)
         config = replace(PROTOCOL_CONFIG, members=members, features=features, leave_out=(), taste_epochs=0)
         model, seconds, test = _train(counted, schema, config, seed)
+        shape = {"fields": len(config.features or ()), "members": members, "seed": seed}
         measured = evaluate(*_labels_and(test, model.predict(test)))
+        _print({"model": f"counters, {name}"} | shape, measured.as_json(), {"train_seconds": seconds})
+        if newest:
+            continue
+        started = time.perf_counter()
+        live = with_live_level(model, counted, _split(counted).validation)
+        fit_seconds, started = time.perf_counter() - started, time.perf_counter()
+        measured = evaluate(*_labels_and(test, 1 / (1 + np.exp(-live_logits(live, test)))))
         _print(
-            {"model": f"counters, {name}", "fields": len(config.features or ()), "members": members, "seed": seed},
+            {"model": f"counters, {name}, live level"} | shape,
             measured.as_json(),
-            {"train_seconds": seconds},
+            {
+                "prior_precision": live.live_precision,
+                "fit_seconds": fit_seconds,
+                "predict_rows_per_s": test.num_rows / (time.perf_counter() - started),
+            },
         )
 
 
@@ -190,20 +205,21 @@ def cross_domain(seed: int, members: int) -> None:
 def _full_log() -> tuple[pa.Table, TableSchema, RowSplit, np.ndarray]:
     """The table and schema with target statistics of training rows, the split, and the rows of the test."""
     table, schema = with_target_statistics(kuairand.full_log(), kuairand.FULL_SCHEMA, fit_until_ms=VALIDATION_FROM_MS)
+    return table, schema, _split(table), np.flatnonzero(np.asarray(table["date"]) > kuairand.VALIDATION_DATE)
+
+
+def _split(table: pa.Table) -> RowSplit:
     dates = np.asarray(table["date"])
-    split = RowSplit.of_dates(dates, last_train=kuairand.LAST_TRAIN_DATE, last_validation=kuairand.VALIDATION_DATE)
-    return table, schema, split, np.flatnonzero(dates > kuairand.VALIDATION_DATE)
+    return RowSplit.of_dates(dates, last_train=kuairand.LAST_TRAIN_DATE, last_validation=kuairand.VALIDATION_DATE)
 
 
 def _train(
     table: pa.Table, schema: TableSchema, config: TrainConfig, seed: int
 ) -> tuple[TrainedModel, float, pa.Table]:
-    dates = np.asarray(table["date"])
-    split = RowSplit.of_dates(dates, last_train=kuairand.LAST_TRAIN_DATE, last_validation=kuairand.VALIDATION_DATE)
     started = time.perf_counter()
-    model = train(table, schema, split=split, config=config, seed=seed)
+    model = train(table, schema, split=_split(table), config=config, seed=seed)
     seconds = time.perf_counter() - started
-    return model, seconds, table.take(pa.array(np.flatnonzero(dates > kuairand.VALIDATION_DATE)))
+    return model, seconds, table.take(pa.array(np.flatnonzero(np.asarray(table["date"]) > kuairand.VALIDATION_DATE)))
 
 
 def _labels_and(test: pa.Table, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -64,6 +64,11 @@ ctr.add_command(cross_domain_command)
     show_default=True,
     help="Row by row on the CPU, or in batches with torch (a GPU where it finds one).",
 )
+@click.option(
+    "--live-level",
+    is_flag=True,
+    help="Fit how fast users' levels follow their outcomes while the model is live.",
+)
 @click.option("--start", type=FILE, help="A model to go on from, such as yesterday's: its fields and weights are kept.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @private_options
@@ -83,6 +88,7 @@ def train_command(
     epochs: int | None,
     min_count: int | None,
     trainer: str,
+    live_level: bool,
     start: Path | None,
     seed: int,
     dp_epsilon: str | None,
@@ -103,6 +109,7 @@ def train_command(
     """
     from adyton.learning.ctr import store
     from adyton.learning.ctr.config import TrainConfig, Trainer
+    from adyton.learning.ctr.live_level import with_live_level
     from adyton.learning.ctr.recipe import ENSEMBLE
     from adyton.learning.ctr.training import Check, RowSplit, train
     from adyton.learning.metrics import Metric
@@ -116,8 +123,8 @@ def train_command(
     )
     payment = payment_of(ledger, counter, owner, population, budget_epsilon, budget_delta)
     if dp_epsilon is not None:
-        if with_user_id or start is not None:
-            raise click.UsageError("--dp-epsilon goes with neither --with-user-id nor --start")
+        if with_user_id or live_level or start is not None:
+            raise click.UsageError("--dp-epsilon goes with none of --with-user-id, --live-level and --start")
         if payment is None:
             raise click.UsageError("--dp-epsilon needs --ledger and --counter: every private model is paid for")
         loss = PrivacyLoss.of(dp_epsilon, dp_delta)
@@ -151,6 +158,8 @@ def train_command(
         data_sha256=data_sha256(data),
         progress=show if sys.stderr.isatty() else None,
     )
+    if live_level:
+        model = with_live_level(model, table, split.validation)
     write_or_explain(lambda: store.save(model, output), output)
     best = max(model.checks, key=lambda c: c.value if config.stop_on.higher_is_better else -c.value)
     report = {
@@ -159,6 +168,7 @@ def train_command(
         "validation_rows": len(split.validation),
         "fields": [field.name for field in model.encoder.fields],
         f"validation_{stop_on}": best.value,
+        "live_precision": model.live_precision,
         "seed": seed,
     }
     if as_json:
@@ -172,6 +182,7 @@ def train_command(
 @click.argument("model", type=FILE)
 @data_options
 @click.option("--test-from", metavar="TIME", help="Measure only rows from here on.")
+@click.option("--live", is_flag=True, help="Let users' levels follow the outcomes of their earlier rows, as when live.")
 @click.option("--against", type=FILE, help="Another model: differences with intervals over users.")
 @click.option("--draws", type=click.IntRange(10), default=500, show_default=True, help="Bootstrap draws.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
@@ -183,18 +194,23 @@ def evaluate_command(
     kind: str,
     schema_file: Path | None,
     test_from: str | None,
+    live: bool,
     against: Path | None,
     draws: int,
     seed: int,
     figures: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure MODEL on DATA: AUC, GAUC, xAUC, log loss, calibration error."""
+    """Measure MODEL on DATA: AUC, GAUC, xAUC, log loss, calibration error.
+
+    With --live, MODEL is one of `adyton ctr train --live-level` that went live at the first row measured.
+    """
     import numpy as np
     import pyarrow as pa
 
     from adyton.kernel.chance import stream
     from adyton.learning.ctr import store
+    from adyton.learning.ctr.live_level import live_logits
     from adyton.learning.ctr.reliability import measured_reliability
     from adyton.learning.metrics import Metric, evaluate, paired_user_bootstrap
 
@@ -205,7 +221,7 @@ def evaluate_command(
         table = table.take(pa.array(np.flatnonzero(times_of(table, schema) >= epoch_ms(test_from))))
     labels = table[schema.label.name].cast(pa.int64()).to_numpy()
     users = table[schema.user_id.name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    predicted = trained.predict(table)
+    predicted = 1 / (1 + np.exp(-live_logits(trained, table))) if live else trained.predict(table)
     measured = evaluate(labels, predicted, users)
     curves = {model.name: measured_reliability(labels, predicted, users)}
     report: dict[str, object] = {

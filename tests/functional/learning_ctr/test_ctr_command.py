@@ -167,6 +167,24 @@ def test_the_ensemble_is_one_model_with_longer_vectors(folder: Path) -> None:
     assert isinstance(in_batches.exception, ModelError)
 
 
+def test_a_live_level_is_trained_measured_as_live_and_exported(folder: Path) -> None:
+    report = json.loads(trained(folder, "m.npz", "--live-level").stdout)
+    table = (folder / "t.parquet", "--schema", folder / "s.json")
+    measured = ("evaluate", folder / "m.npz", *table, "--test-from", "1970-01-08", "--json")
+    live, standing = (json.loads(run(*measured, *more).stdout) for more in (("--live",), ()))
+    run("export", folder / "m.npz", *table, "-o", folder / "out", "--test-from", "1970-01-08")
+    manifest = json.loads((folder / "out/manifest.json").read_text())
+    trained(folder, "without.npz")
+    refused = run("evaluate", folder / "without.npz", *table, "--live")
+
+    assert manifest["live_level"] == {"prior_precision": report["live_precision"]}
+    assert "follow each user's outcomes while it is live" in (folder / "out/model_card.md").read_text()
+    assert live["gauc"] == standing["gauc"]
+    assert live["auc"] != standing["auc"]
+    assert isinstance(refused.exception, ModelError)
+    assert "no live level" in str(refused.exception)
+
+
 def test_training_goes_on_from_a_stored_model(folder: Path) -> None:
     trained(folder)
     (folder / "day.parquet").write_bytes((folder / "t.parquet").read_bytes())

@@ -26,6 +26,7 @@ from adyton.learning.ctr.artifact import (
 )
 from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.fields import FieldEncoder, Side
+from adyton.learning.ctr.live_level import with_live_level
 from adyton.learning.ctr.network import FactorisedNetwork, combine
 from adyton.learning.ctr.training import RowSplit, TrainedModel, side_vectors, train
 from adyton.learning.errors import FeatureError, ModelError, TableError
@@ -292,10 +293,13 @@ def test_shuffling_the_future_changes_nothing_that_was_learned() -> None:
     config = TrainConfig(**{**CONFIG.__dict__, "max_epochs": 1})
     probe = data().slice(5_000)
 
-    a = train(data(), SCHEMA, split=SPLIT, config=config, seed=2)
-    b = train(shuffled, SCHEMA, split=SPLIT, config=config, seed=2)
+    a, b = (
+        with_live_level(train(table, SCHEMA, split=SPLIT, config=config, seed=2), table, SPLIT.validation)
+        for table in (data(), shuffled)
+    )
 
     assert np.array_equal(a.logits(probe), b.logits(probe))
+    assert a.live_precision == b.live_precision is not None
 
 
 def test_training_goes_on_from_a_model_on_new_rows() -> None:

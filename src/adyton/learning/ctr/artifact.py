@@ -83,6 +83,8 @@ def export(
             "differential_privacy": model.privacy,
         },
         "calibration": {"scale": model.scale, "shift": model.shift},
+        # Of the number that the user's side adds to its bias while the model is live; `live_level` has the rule.
+        "live_level": None if model.live_precision is None else {"prior_precision": model.live_precision},
         "metrics": dict(metrics or {}),
     }
     return ModelArtifact(name, user_onnx, _parquet(ad_table), _parquet(context_table), manifest)

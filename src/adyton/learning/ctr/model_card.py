@@ -21,6 +21,12 @@ def model_card(model: TrainedModel, *, name: str, measured: Evaluation, bins: tu
         if model.privacy is None
         else f"Trained with differential privacy: {model.privacy}."
     )
+    level = (
+        "Stands still while it is live."
+        if model.live_precision is None
+        else f"Made to follow each user's outcomes while it is live, prior precision {model.live_precision:.4g}; the "
+        "figures\n  below are of the model standing still."
+    )
     rows = f"{model.training_rows} rows" if model.privacy is None else "a number of rows that is not told"
     return f"""# {name}
 
@@ -32,6 +38,7 @@ validation rows.
   `{config.stop_on.value}` of later rows.
 - {"Holds weights for single users: it must not leave the room." if has_user_id else "No user id among its fields."}
 - {guarantee}
+- {level}
 
 ## Measured on {measured.rows} later rows, {measured.clicks} clicks
 

@@ -42,6 +42,7 @@ def save(model: TrainedModel, path: Path) -> None:
         "shift": model.shift,
         "data_sha256": list(model.data_sha256),
         "privacy": model.privacy,
+        "live_precision": model.live_precision,
     }
     arrays = {
         f"{index}/{name}": tensor.numpy()
@@ -103,4 +104,5 @@ def _restore(head: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> T
         shift=float(head["shift"]),
         data_sha256=tuple(head["data_sha256"]),
         privacy=head.get("privacy"),
+        live_precision=head.get("live_precision"),
     )

@@ -45,6 +45,7 @@ class TrainedModel:
     scale: multiplies every logit (calibration of spread, Platt); both 0 and 1 when not calibrated.
     data_sha256: of the files that training rows came from, as far as the caller knows; those of `start` come first.
     privacy: the differential privacy of its training in words, None when it has none (`private_trainer`).
+    live_precision: how surely a user's level stays while the model is live, None when it stands still (`live_level`).
     """
 
     encoder: FieldEncoder
@@ -58,6 +59,7 @@ class TrainedModel:
     shift: float = 0.0
     data_sha256: tuple[str, ...] = ()
     privacy: str | None = None
+    live_precision: float | None = None
 
     def logits(self, table: pa.Table) -> NDArray[np.float64]:
         """Calibrated logits float64[B].   Raises TableError for a missing or unfit column.
