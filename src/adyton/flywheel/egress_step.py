@@ -1,9 +1,11 @@
 """What the win reports are worth: choose a payload, read the collectors' reports back, train on them, compare.
 
-The offline protocol of the proposal runs on the advertiser's own log: its user fields, coded as the model codes them,
-are sent through the platform's own encoding and noise as if each logged impression had been won. Live reports come from
-the auctions; those of replayed impressions have a real outcome (a click that the device reported, or none) and join the
-training rows. Test rows keep their true fields: serving sees them, only reports are noised.
+The payload is a learned code of the user (`learning.egress`, as `adyton egress curve --method code`). It is learned on
+the advertiser's own log, from its user fields coded as the model codes them, and the log's codes are sent through the
+platform's own encoding and noise as if each logged impression had been won. Live reports come from the auctions, where
+the buyer's script computes the code; those of replayed impressions have a real outcome (a click that the device
+reported, or none) and join the training rows. Test rows keep their true codes: serving sees them, only reports are
+noised.
 """
 
 from __future__ import annotations
@@ -34,14 +36,16 @@ from adyton.learning.datasets.kuairand import tables as kuairand
 from adyton.learning.egress.curve import Curve, Method, Selection, curve, schema_for
 from adyton.learning.egress.features import EgressData, UserFeature
 from adyton.learning.egress.machine import FactorizationTrainer
+from adyton.learning.egress.user_code import UserCode
 from adyton.learning.metrics import auc
 from adyton.protocol.egress_noise import noise_payload
 from adyton.protocol.egress_schema import EgressPayload, EgressSchema
 from adyton.protocol.egress_wire import decode_payload, encode_payload, from_base64
 
 NOISE_RATE = Fraction(1, 100)
-SIZES_BITS = (5, 10, 15, 20)
-CHOSEN_BITS = 20
+SIZES_BITS = (2, 5, 10, 20)
+CHOSEN_BITS = 5
+"""More bits of a code do not help here: the counters say little that the propensity does not."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -56,8 +60,7 @@ class EgressChoice:
 
     def plan_for(self, model: ModelArtifact) -> EgressPlan:
         """The same payload, read from the user fields of another model of the same rows."""
-        names = [entry["name"] for entry in user_fields(model)]
-        return replace(self.plan, positions=tuple(names.index(name) for name, _ in self.selection.features))
+        return replace(self.plan, positions=_positions(_code(self.selection), model))
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def advertiser_log(advertiser: pa.Table) -> pa.Table:
 
 
 def choose_payload(log: pa.Table, model: ModelArtifact, *, seed: int, progress: StepProgress) -> EgressChoice:
-    """Which of the advertiser's own user fields a payload should carry.
+    """The code of the advertiser's own user fields that a payload carries.
 
     log: `advertiser_log`.   model: trained on the same rows; its vocabularies code the fields.
     """
@@ -96,15 +99,15 @@ def choose_payload(log: pa.Table, model: ModelArtifact, *, seed: int, progress: 
     measured = curve(
         data,
         SIZES_BITS,
-        method=Method.FORWARD,
+        method=Method.CODE,
         noise_share=float(NOISE_RATE),
         seed=seed,
         progress=lambda what: progress.update(0.5, what),
     )
     selection = measured.point(CHOSEN_BITS).selection
-    sizes = tuple(bits for _, bits in selection.features)
-    choice = EgressChoice(data, measured, selection, EgressPlan(schema_for(selection), (), sizes))
-    return replace(choice, plan=choice.plan_for(model))
+    code = _code(selection)
+    plan = EgressPlan(schema_for(selection), code.as_json(), selection.bits, _positions(code, model))
+    return EgressChoice(data, measured, selection, plan)
 
 
 def train_on_reports(
@@ -123,7 +126,7 @@ def train_on_reports(
     source: of the platform's noise on the offline payloads.
     """
     schema = EgressSchema.parse(choice.plan.schema)
-    sent = choice.data.chosen(name for name, _ in choice.selection.features)
+    sent = choice.selection.coded
     offline = _through_the_wire(schema, np.column_stack([f.codes for f in sent]), ~choice.data.is_test, source)
     reports, live, labels, requests = _read_reports(schema, folders)
     free = _live_free_fields(choice, buyers, users, item_fields, reports, requests)
@@ -142,6 +145,16 @@ def train_on_reports(
         training_rows=len(targets),
         reports=reports,
     )
+
+
+def _code(selection: Selection) -> UserCode:
+    assert selection.code is not None, "the curve was asked for codes"
+    return selection.code
+
+
+def _positions(code: UserCode, model: ModelArtifact) -> tuple[int, ...]:
+    names = [entry["name"] for entry in user_fields(model)]
+    return tuple(names.index(name) for name in code.numbers.names)
 
 
 def _encoder(model: ModelArtifact) -> FieldEncoder:

@@ -36,15 +36,16 @@ MICROS = 1_000_000
 
 @dataclass(frozen=True)
 class EgressPlan:
-    """Which user fields a win report may carry. positions: of each field in the model's user fields.   bits: total."""
+    """What a win report carries: a learned code of the user.
+
+    schema: of the payload, `bits` in all.   code: how a script computes it (`UserCode.as_json`).   positions: of each
+    field that the code reads, in the model's user fields.
+    """
 
     schema: Mapping[str, Any]
+    code: Mapping[str, Any]
+    bits: int
     positions: tuple[int, ...]
-    sizes: tuple[int, ...]
-
-    @property
-    def bits(self) -> int:
-        return sum(self.sizes)
 
 
 @dataclass(frozen=True)
@@ -109,11 +110,7 @@ def publish_buyer(
         "fieldCount": len(names),
         "currency": CURRENCY,
         "unitMicros": MICROS,
-        "egress": {
-            "features": [{"position": p, "size": s} for p, s in zip(egress.positions, egress.sizes, strict=True)]
-        }
-        if egress.positions
-        else None,
+        "egress": {"positions": list(egress.positions), "code": egress.code},
     }
     scripts: dict[str, Mapping[str, Any]] = {
         "bidding.js": bidding,

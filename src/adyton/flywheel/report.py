@@ -217,7 +217,7 @@ def _egress(findings: Findings, summary: DemoSummary) -> Mapping[str, Any]:
     rows += [
         {
             "bits": point.bits,
-            "fields": ", ".join(name for name, _ in point.selection.features),
+            "fields": f"a learned code, {point.selection.bits} bits used",
             "auc": point.auc,
             "logloss": point.logloss,
         }

@@ -1,5 +1,5 @@
 // The buyer's half of the auction, in the bidding service. CONFIG is put before this text when the code is published:
-// {modelPath, fieldCount, egress: {features: [{name, position, size}]}, floorMicros, unitMicros}.
+// {modelPath, fieldCount, egress: {positions, code} or null, currency, unitMicros}.
 
 function unpackFields(bytes) {
   const fields = [];
@@ -49,6 +49,31 @@ function dot(a, b) {
   return sum;
 }
 
+// The learned code of the user (learning/egress/user_code.py): a propensity by boosted trees, further numbers along
+// directions of the user's vector, each cut at its edges.
+function payloadOf(fields) {
+  const { propensity: trees, first, v, directions, edges } = CONFIG.egress.code;
+  const codes = CONFIG.egress.positions.map((position) => fields[position]);
+  let grown = 0;
+  for (const root of trees.roots) {
+    let node = root;
+    while (trees.feature[node] >= 0) {
+      node = codes[trees.feature[node]] <= trees.threshold[node] ? trees.left[node] : trees.right[node];
+    }
+    grown += trees.value[node];
+  }
+  const vector = directions.map((_, d) => codes.reduce((sum, code, f) => sum + v[first[f] + code][d], 0));
+  const numberOf = (which) => (which === 0
+    ? trees.base + grown
+    : vector.reduce((sum, x, d) => sum + x * directions[d][which - 1], 0));
+  return {
+    features: edges.map(({ number, edges: cuts }) => {
+      const found = numberOf(number);
+      return { name: 'unsigned-integer-feature', value: cuts.filter((cut) => cut < found).length };
+    }),
+  };
+}
+
 // The public parts (ad and context vectors) meet the private one here; the bid is the expected value of the click.
 function generateBid(ads, sellerAuctionSignals, buyerSignals, prepared) {
   if (!prepared || !prepared.user || !Array.isArray(ads) || ads.length === 0) {
@@ -71,12 +96,7 @@ function generateBid(ads, sellerAuctionSignals, buyerSignals, prepared) {
     bidCurrency: CONFIG.currency,
   };
   if (CONFIG.egress !== null) {
-    reply.egressPayload = JSON.stringify({
-      features: CONFIG.egress.features.map((feature) => ({
-        name: 'unsigned-integer-feature',
-        value: Math.min(prepared.fields[feature.position], 2 ** feature.size - 1),
-      })),
-    });
+    reply.egressPayload = JSON.stringify(payloadOf(prepared.fields));
   }
   return reply;
 }
