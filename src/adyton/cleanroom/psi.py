@@ -82,9 +82,18 @@ def offer(ids: Iterable[str], key: X25519PrivateKey, random: RandomSource, loss:
 
 
 def answer(
-    asked: Offer, ids: Iterable[str], random: RandomSource, *, loss: PrivacyLoss, k: int, least: int | None = None
+    asked: Offer,
+    ids: Iterable[str],
+    random: RandomSource,
+    *,
+    loss: PrivacyLoss,
+    k: int,
+    least: int | None = None,
+    noise: RandomSource | None = None,
 ) -> Answer:
     """B's message. `loss` has to be spent before it is sent.   least: the smallest offer to answer, k if None.
+
+    random: of keys, fillers and the order.   noise: of what `loss` pays for, `random` if None.
 
     Raises PsiRefusedError for an offer that is too small to hide anybody in, BadInputError for points that are none.
     """
@@ -97,14 +106,14 @@ def answer(
     key = X25519PrivateKey.from_private_bytes(random.token(POINT_BYTES))
     first = [_times(key, point) for point in asked.points]
     second = [_times(key, hash_to_point(one)) for one in _distinct(ids)]
-    for _ in range(shifted_noise(half, random)):
+    for _ in range(shifted_noise(half, noise or random)):
         pair = X25519PrivateKey.from_private_bytes(random.token(POINT_BYTES))
         first.append(_times(pair, asked.base))
         second.append(pair.public_key().public_bytes_raw())
     # The number of pairs is hidden in the first list by nothing but the second's fillers, so both are filled.
     most = 2 * noise_shift(half)
     first += [_random_point(random) for _ in range(most - (len(first) - len(asked.points)))]
-    second += [_random_point(random) for _ in range(shifted_noise(half, random))]
+    second += [_random_point(random) for _ in range(shifted_noise(half, noise or random))]
     return Answer(frozenset(first), tuple(_shuffled(second, random)), noise_shift(half), k, loss)
 
 

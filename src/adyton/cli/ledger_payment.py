@@ -74,13 +74,15 @@ def paid(payment: Payment, loss: PrivacyLoss, random: WatchedRandom, what: str) 
     payment.counter.parent.mkdir(parents=True, exist_ok=True)
     with closing(LedgerStore(payment.ledger, FileCounter(payment.counter))) as store:
         reservation = f"{what.replace(' ', '-')}-{OsRandom().token(8).hex()}"
-        left = store.reserve(reservation, payment.account, what, loss, payment.budget)
-        random.was_drawn = False
-        try:
-            yield left
-        except BaseException:
-            settle = store.commit if random.was_drawn else store.cancel
-            settle(reservation)
-            raise
-        store.commit(reservation)
+        # While the lock is held, no enclave on the same ledger takes this reservation for a dead job's.
+        with store.job_lock(reservation):
+            left = store.reserve(reservation, payment.account, what, loss, payment.budget)
+            random.was_drawn = False
+            try:
+                yield left
+            except BaseException:
+                settle = store.commit if random.was_drawn else store.cancel
+                settle(reservation)
+                raise
+            store.commit(reservation)
     click.echo(f"epsilon left: {float(left.epsilon):g}", err=True)

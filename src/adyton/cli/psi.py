@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from adyton.cleanroom import psi as exchange
-from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
+from adyton.cli.ledger_payment import Payment, WatchedRandom, paid
 from adyton.kernel.chance import OsRandom
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import Account, PrivacyLoss
@@ -83,19 +83,11 @@ def answer_command(
 ) -> None:
     """Answer OFFERED over the user ids of TABLE; every answer is paid from the ledger before it is written."""
     _check_new(out)
-    random, loss = OsRandom(), PrivacyLoss.of(epsilon, delta)
-    asked = _offer(offered)
-    counter.parent.mkdir(parents=True, exist_ok=True)
-    store = LedgerStore(ledger, FileCounter(counter))
-    reservation = f"psi-{random.token(8).hex()}/match-rate"
-    account = Account(owner, population)
-    left = store.reserve(reservation, account, "match-rate", loss, PrivacyLoss.of(budget_epsilon, budget_delta))
-    try:
-        made = exchange.answer(asked, _ids(table, column), random, loss=loss, k=k)
-    except BaseException:
-        store.cancel(reservation)
-        raise
-    store.commit(reservation)
+    asked, loss = _offer(offered), PrivacyLoss.of(epsilon, delta)
+    payment = Payment(Account(owner, population), PrivacyLoss.of(budget_epsilon, budget_delta), ledger, counter)
+    noise = WatchedRandom()
+    with paid(payment, loss, noise, "match rate"):
+        made = exchange.answer(asked, _ids(table, column), OsRandom(), loss=loss, k=k, noise=noise)
     record = {
         "first": sorted(p.hex() for p in made.first),
         "second": [p.hex() for p in made.second],
@@ -104,7 +96,6 @@ def answer_command(
         "loss": loss.as_json(),
     }
     _write_new(out, json.dumps(record))
-    click.echo(f"epsilon left: {float(left.epsilon):g}", err=True)
 
 
 @psi.command("count")

@@ -9,10 +9,11 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from adyton.cleanroom.errors import PsiRefusedError
+from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
 from adyton.cleanroom.noise import discrete_laplace
 from adyton.cleanroom.psi import (
     Answer,
@@ -27,7 +28,7 @@ from adyton.cleanroom.psi import (
 from adyton.cli.psi import psi
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom
 from adyton.kernel.errors import BadInputError
-from adyton.kernel.ledger import OverBudgetError, PrivacyLoss
+from adyton.kernel.ledger import Account, OverBudgetError, PrivacyLoss
 
 LOSS = PrivacyLoss.of(4, "1e-2")
 MINE = [f"user-{n}" for n in range(60)]
@@ -143,3 +144,70 @@ def test_probing_by_one_user_more_and_less_runs_into_the_budget(tmp_path: Path) 
     assert number == 3
     assert all(one["users"] is None or abs(one["users"] - 35) <= one["radius"] + 1 for one in told)
     assert (Path(names["secret"]).stat().st_mode & 0o777) == 0o600
+
+
+ACCOUNT = Account("publisher", "users")
+
+
+def asked_and_answered(folder: Path, mine: list[str] = MINE) -> Result:
+    """One exchange, up to the answer."""
+    for name, ids in (("mine", mine), ("theirs", THEIRS)):
+        (folder / f"{name}.csv").write_text("user_id\n" + "\n".join(ids) + "\n")
+    offered = ["offer", str(folder / "mine.csv"), "--column", "user_id", "-o", str(folder / "offer")]
+    assert CliRunner().invoke(psi, [*offered, "--secret", str(folder / "secret")]).exit_code == 0
+    payment = ["--owner", "publisher", "--ledger", str(folder / "ledger"), "--counter", str(folder / "counter")]
+    answered = ["answer", str(folder / "offer"), str(folder / "theirs.csv"), "--column", "user_id", "--k", "5"]
+    return CliRunner().invoke(psi, [*answered, "-o", str(folder / "answer"), "--epsilon", "1", *payment])
+
+
+def spent(folder: Path) -> PrivacyLoss:
+    return LedgerStore(folder / "ledger", FileCounter(folder / "counter")).ledger({}).spent(ACCOUNT)
+
+
+def test_an_answer_that_fails_after_its_noise_was_drawn_is_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can make an answer fail late would otherwise look again and again for nothing."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("adyton.cleanroom.psi.Answer", fail)
+    result = asked_and_answered(tmp_path)
+
+    assert isinstance(result.exception, MemoryError)
+    assert spent(tmp_path) == PrivacyLoss.of(1, "1e-6")
+    assert not (tmp_path / "answer").exists()
+
+
+def test_an_answer_that_is_refused_before_any_noise_costs_nothing(tmp_path: Path) -> None:
+    result = asked_and_answered(tmp_path, mine=MINE[:1])
+    bad = json.loads((tmp_path / "offer").read_text())
+    assert result.exit_code == 0  # fillers make even one id a long offer
+    assert spent(tmp_path) == PrivacyLoss.of(1, "1e-6")
+
+    bad["points"][0] = bytes(32).hex()
+    (tmp_path / "offer").write_text(json.dumps(bad))
+    (tmp_path / "answer").unlink()
+    payment = ["--owner", "publisher", "--ledger", str(tmp_path / "ledger"), "--counter", str(tmp_path / "counter")]
+    answered = ["answer", str(tmp_path / "offer"), str(tmp_path / "theirs.csv"), "--column", "user_id", "--k", "5"]
+    refused = CliRunner().invoke(psi, [*answered, "-o", str(tmp_path / "answer"), "--epsilon", "1", *payment])
+
+    assert isinstance(refused.exception, BadInputError)
+    assert spent(tmp_path) == PrivacyLoss.of(1, "1e-6")
+
+
+def test_an_enclave_does_not_give_back_what_a_running_answer_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gives back what dead jobs held; this one is alive, and fails later, with its noise drawn."""
+
+    def sweep_and_fail(*_: object) -> None:
+        assert LedgerStore(tmp_path / "ledger", FileCounter(tmp_path / "counter")).settle_crashed() == []
+        raise MemoryError
+
+    monkeypatch.setattr("adyton.cleanroom.psi.Answer", sweep_and_fail)
+    result = asked_and_answered(tmp_path)
+
+    assert isinstance(result.exception, MemoryError)
+    assert spent(tmp_path) == PrivacyLoss.of(1, "1e-6")
