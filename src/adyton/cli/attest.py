@@ -24,6 +24,8 @@ MAX_FILE_BYTES = 1 << 20
 # Longer than a broker allows: a Nitro document's own certificate lives three hours.
 DEFAULT_MAX_AGE_S = 3 * 3600
 _ANCHORED = (Platform.CONFIDENTIAL_SPACE, Platform.TPM, Platform.DEV_TPM)
+_KEYS_OF_ANYBODY = (Platform.TPM, Platform.DEV_TPM)
+"""Platforms without a pinned root, whose evidence names a key that anybody can make."""
 _TEXT_EVIDENCE = (Platform.CONFIDENTIAL_SPACE, Platform.TPM, Platform.DEV_TPM, Platform.DEV_SIM)
 _MARKS = {"ok": "ok", "failed": "FAILED", "not asked": "not asked"}
 
@@ -85,6 +87,9 @@ def attest() -> None:
     multiple=True,
     help="What Intel may say of the firmware; default: UpToDate only. Repeatable.",
 )
+@click.option(
+    "--any-key", is_flag=True, help="For tpm: leave open whose key signed; chain and validity are then not asked."
+)
 @click.option("--audience", help="The aud that a Confidential Space token must carry.")
 @click.option("--allow-dev", is_flag=True, help="Let development platforms pass; they protect nothing.")
 @click.option("--strict", is_flag=True, help="Fail also for checks that were not asked, as a key broker does.")
@@ -103,17 +108,20 @@ def verify_command(
     pcrs: tuple[int, ...],
     snp_floor: str | None,
     tcb_statuses: tuple[str, ...],
+    any_key: bool,
     audience: str | None,
     allow_dev: bool,
     strict: bool,
     as_json: bool,
 ) -> None:
-    """Print every named check of the evidence in FILE; exit 0 only if all that were asked hold.
+    """Print every named check of the evidence in FILE; exit 0 only if all that apply hold.
 
     Checks that need what was not given (--nonce, --measurement, --crl, --collateral, --vmpl, --pcr) are reported as
     "not asked" and do not fail the command; a key broker refuses them, and so does --strict.
     """
     kind = Platform(platform)
+    if any_key and (kind not in _KEYS_OF_ANYBODY or certificates):
+        raise click.UsageError("--any-key is for a TPM's quote without --certificate")
     evidence = _evidence(kind, _read(file))
     given = tuple(_read(path) for path in certificates)
     asked = Expected(
@@ -124,6 +132,7 @@ def verify_command(
         max_age_ms=max_age * 1000,
         certificates=() if kind in _ANCHORED else given,
         trust_anchors=given if kind in _ANCHORED else (),
+        any_key=any_key,
         revocation_lists=tuple(_read(path) for path in revocation_lists),
         collateral=None if collateral is None else _read(collateral),
         audience=audience,
@@ -142,7 +151,10 @@ def verify_command(
         _print(verdict, at_ms, origin, holds=holds)
     if not holds:
         failed = [c.name.value for c in verdict.complete if not c.passed and (c.asked or strict)]
-        raise RefusedError(f"the evidence does not hold: {', '.join(failed)}", where=file.name)
+        hint = None
+        if kind in _KEYS_OF_ANYBODY and not certificates and not any_key:
+            hint = "name the attestation key or its issuer with --certificate; --any-key leaves open whose key it is"
+        raise RefusedError(f"the evidence does not hold: {', '.join(failed)}", where=file.name, hint=hint)
 
 
 def _print(verdict: Verdict, at_ms: int, origin: str, *, holds: bool) -> None:
@@ -154,6 +166,8 @@ def _print(verdict: Verdict, at_ms: int, origin: str, *, holds: bool) -> None:
     not_asked = [check.name.value for check in verdict.complete if not check.asked]
     if holds and not_asked:
         click.echo(f"every check that was asked holds; not asked: {', '.join(not_asked)}", err=True)
+        if CheckName.CHAIN.value in not_asked:
+            click.echo("hint: anybody can make such a quote; nothing says whose key signed it", err=True)
         if {CheckName.BINDING.value, CheckName.MEASUREMENT.value} & set(not_asked):
             click.echo("hint: give --nonce and --measurement, or it proves neither whose code nor for whom", err=True)
 

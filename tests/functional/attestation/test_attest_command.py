@@ -17,6 +17,7 @@ DATA = Path(__file__).parents[2] / "vectors" / "attestation" / "data"
 SNP = ("verify", str(DATA / "snp-report.bin"), "--platform", "sev-snp", "--certificate", str(DATA / "snp-vcek.der"))
 SNP_NONCE = "ec6c52d7533cc2c4f45be7849cf112ab82b2009fe7bd43e71ed08c14400ad7e2"
 NITRO = ("verify", str(DATA / "nitro-document.bin"), "--platform", "nitro")
+TPM = ("verify", str(DATA / "tpm-evidence.json"), "--platform", "tpm")
 TDX = ("verify", str(DATA / "tdx-quote-v4.bin"), "--platform", "tdx")
 
 
@@ -45,9 +46,44 @@ def test_a_floor_for_amds_firmware_is_kept_and_a_malformed_one_is_named() -> Non
         assert isinstance(call(*SNP, "--snp-floor", malformed).exception, BadInputError)
 
 
-@pytest.mark.parametrize("arguments", [NITRO, TDX, ("verify", str(DATA / "tpm-evidence.json"), "--platform", "tpm")])
+@pytest.mark.parametrize("arguments", [NITRO, TDX])
 def test_genuine_evidence_passes_at_its_own_date(arguments: tuple[str, ...]) -> None:
     assert call(*arguments, "--at", "document").exit_code == 0
+
+
+def test_a_quote_whose_key_nobody_vouches_for_is_refused_unless_that_is_asked_for(tmp_path: Path) -> None:
+    """Anybody can make a key and sign a quote with it: no root is pinned for TPMs."""
+    unknown = call(*TPM, "--json")
+    assert isinstance(unknown.exception, RefusedError)
+    assert "chain" in str(unknown.exception)
+    assert "--any-key" in str(unknown.exception.hint)
+    assert states(unknown)["chain"] == "failed"
+
+    looked_at = call(*TPM, "--any-key")
+    assert looked_at.exit_code == 0
+    assert "not asked  chain" in looked_at.stdout
+    assert "not asked: chain, validity, " in looked_at.stderr
+    assert "whose key" in looked_at.stderr
+    assert isinstance(call(*TPM, "--any-key", "--strict").exception, RefusedError)
+
+    key = tmp_path / "key.der"
+    key.write_bytes(base64.b64decode(json.loads((DATA / "tpm-evidence.json").read_text())["ak_public"]))
+    trusted = call(*TPM, "--json", "--certificate", str(key))
+    assert trusted.exit_code == 0
+    assert states(trusted)["chain"] == "ok"
+
+
+def test_any_key_does_not_let_a_changed_quote_pass_and_is_for_tpms_alone(tmp_path: Path) -> None:
+    quote = json.loads((DATA / "tpm-evidence.json").read_text())
+    message = bytearray(base64.b64decode(quote["tpm_quote"]["message"]))
+    message[-1] ^= 1
+    quote["tpm_quote"]["message"] = base64.b64encode(message).decode()
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(quote))
+
+    assert isinstance(call("verify", str(changed), *TPM[2:], "--any-key").exception, RefusedError)
+    assert call(*NITRO, "--any-key").exit_code == 2
+    assert call(*TPM, "--any-key", "--certificate", str(DATA / "snp-vcek.der")).exit_code == 2
 
 
 def test_a_date_alone_means_the_documents_own_moment_on_that_day() -> None:

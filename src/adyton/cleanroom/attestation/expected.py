@@ -38,6 +38,7 @@ class Expected:
     certificates, revocation_lists: PEM or DER files that came with the evidence; never trusted by themselves.
     trust_anchors: files that the caller trusts on purpose, where no vendor's root can be pinned: a JWKS or a root
         certificate for Confidential Space; an attestation key (PEM or DER) or its issuer's certificate for TPMs.
+    any_key: leave open whose a TPM's attestation key is, where no trust anchor is given; never enough for a broker.
     collateral: Intel's TCB info, QE identity and CRLs, as `dcap-qvl` reads it (JSON).
     tcb_statuses: what Intel may say of a platform's firmware, of `TCB_STATUSES`.
     audience: the `aud` that a Confidential Space token must carry.
@@ -54,6 +55,7 @@ class Expected:
     certificates: tuple[bytes, ...] = ()
     revocation_lists: tuple[bytes, ...] = ()
     trust_anchors: tuple[bytes, ...] = ()
+    any_key: bool = False
     collateral: bytes | None = None
     tcb_statuses: frozenset[str] = frozenset({"UpToDate"})
     audience: str | None = None
