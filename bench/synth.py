@@ -2,6 +2,7 @@
 
     python bench/synth.py [--seeds 5] [--json]
     python bench/synth.py --peers FOLDER [--peer-limit 600]
+    python bench/synth.py --large [ROWS]
 
 40,000 training rows x 16 columns, 40,000 synthetic rows, models tested on 20,000 real later rows. Row level fits on
 those 40,000 rows; user level fits on all rows up to 4 May with at most m rows per user. "public" states every value
@@ -10,13 +11,19 @@ deviation. LightGBM is used where it is installed, as in the spec; scikit-learn'
 
 --peers fits others beside ours, on the same 40,000 rows and scored by the same code; FOLDER holds their environments
 (`bench/synth_peer.py` says which). A peer that takes longer than the limit is stopped and reported so.
+
+--large generates the ads table of the DIGIX challenge (7,675,517 x 35 unless ROWS says otherwise) and runs
+`adyton synth fit` and `adyton synth sample` on it as a user would, at both units, as many synthetic rows as real ones:
+wall and CPU seconds and peak memory of each process (never below the bench's own, about 0.3 GB).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -28,6 +35,8 @@ import pyarrow.parquet as pq
 
 from adyton.kernel.chance import OsRandom, stream
 from adyton.kernel.ledger import PrivacyLoss
+from adyton.learning.datasets.digix import ADS_SCHEMA
+from adyton.learning.datasets.digix_generated import Size, write_ads
 from adyton.learning.datasets.kuairand import tables as kuairand
 from adyton.learning.metrics import auc
 from adyton.learning.schema import Column, Kind, Role, TableSchema
@@ -60,6 +69,7 @@ ENVIRONMENTS = {
     "gaussian-copula": "sdv", "mst": "smartnoise", "aim": "smartnoise", "tabularargn": "mostlyai", "ctgan": "sdv",
 }  # fmt: skip
 NULL = "none"
+CHALLENGE_ROWS = 7_675_517
 
 
 def rows() -> pa.Table:
@@ -134,6 +144,35 @@ def scored(made: pa.Table, train: pa.Table, test: pa.Table, best_real: float) ->
     return {"quality": scores.quality, "shapes": scores.shapes, "pairs": scores.pairs, **aucs, "ratio": ratio}
 
 
+def measured_command(*arguments: str | Path) -> dict[str, float]:
+    """Wall seconds, CPU seconds and peak resident GB of one `adyton synth` command."""
+    started = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", "adyton", "synth", *arguments], stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    assert status == 0, f"adyton synth {arguments[0]} failed"
+    cpu_s = used.ru_utime + used.ru_stime
+    return {"wall_s": time.perf_counter() - started, "cpu_s": cpu_s, "peak_gb": used.ru_maxrss / 2**20}
+
+
+def large(n_rows: int) -> list[dict[str, object]]:
+    """Fit and sample of a generated table of the challenge's shape."""
+    with tempfile.TemporaryDirectory(prefix="adyton-synth-large-") as scratch:
+        ads, schema = Path(scratch) / "ads.parquet", Path(scratch) / "schema.json"
+        schema.write_text(json.dumps(ADS_SCHEMA.as_json()))
+        started = time.perf_counter()
+        write_ads(ads, Size(n_rows), seed=1)
+        results: list[dict[str, object]] = [{"run": "generate", "wall_s": time.perf_counter() - started}]
+        for unit in ("user", "row"):
+            model, made = Path(scratch) / f"{unit}.synth", Path(scratch) / f"{unit}.parquet"
+            fitting = measured_command("fit", ads, "--schema", schema, "--epsilon", "3", "--unit", unit, "-o", model)
+            results.append({"run": f"{unit} eps 3, found: fit", **fitting})
+            sampling = measured_command("sample", model, "--rows", str(n_rows), "-o", made)
+            results.append({"run": f"{unit} eps 3, found: sample", **sampling})
+            assert pq.read_metadata(made).num_rows == n_rows
+            made.unlink()
+    return results
+
+
 def summed_up(run: str, measured: list[dict[str, float]]) -> dict[str, object]:
     """Mean and standard deviation of every figure."""
     spread = {
@@ -158,7 +197,18 @@ def main() -> None:
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="environments of the peers")
     parser.add_argument("--peer", action="append", choices=sorted(ENVIRONMENTS), help="only these peers")
     parser.add_argument("--peer-limit", type=float, default=600.0, metavar="SECONDS")
+    parser.add_argument(
+        "--large", type=int, nargs="?", const=CHALLENGE_ROWS, metavar="ROWS", help="only time and memory"
+    )
     options = parser.parse_args()
+    if options.large is not None:
+        results = large(options.large)
+        if options.json:
+            print(json.dumps(results, indent=2))
+        else:
+            for result in results:
+                show(result)
+        return
     table, rng = rows(), stream(0, "bench synth")
     dates = np.array(table["date"].to_pylist())
     early, late = np.flatnonzero(dates <= kuairand.VALIDATION_DATE), np.flatnonzero(dates > kuairand.VALIDATION_DATE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import click
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from adyton.learning.schema import TableSchema
-    from adyton.learning.synth.contract import FitRequest
     from adyton.learning.synth.domains import PublicDomain
+    from adyton.learning.synth.reading import Columns
 
 _NAMES = "label-tree; autoregressive (no guarantee); or your own class as module:Class, whose code is then run."
 
@@ -106,7 +106,7 @@ def fit_command(
         source=random if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
     )
     schema = without_ignored(read_schema(schema_file))
-    rows = _rows_to_fit(table, schema, synthesizer, request)
+    rows = _rows_to_fit(table, synthesizer)
     held = (
         nullcontext()
         if payment is None or request.loss is None
@@ -136,7 +136,7 @@ def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: 
     from adyton.learning.synth.plugins import load_named, stated_guarantee, statement_as_json
 
     fitted = load_named(synthesizer, read_bytes(model))
-    made = fitted.sample(rows, stream(seed, "adyton synth sample"))
+    made = fitted.batches(rows, stream(seed, "adyton synth sample"))
     words = statement_as_json(synthesizer, fitted.statement)
     if output is None:
         _print_csv(made)
@@ -288,24 +288,25 @@ def _refit(
     return refit
 
 
-def _rows_to_fit(path: Path, schema: TableSchema, synthesizer: str, request: FitRequest) -> pa.Table:
-    """The whole table, or at user level the rows that our synthesizer will use, so that large files fit."""
-    from adyton.learning.schema import Role
+def _rows_to_fit(path: Path, synthesizer: str) -> Columns:
+    """The table, for our own synthesizer column by column, so that large files fit."""
     from adyton.learning.synth.plugins import DEFAULT
-    from adyton.learning.synth.reading import bounded_table
+    from adyton.learning.synth.reading import ParquetColumns
 
-    if synthesizer != DEFAULT or request.unit != "user" or not schema.with_role(Role.USER_ID):
-        return read_table(path)
+    if synthesizer != DEFAULT:
+        return cast("Columns", read_table(path))
     with reading(path):
-        return bounded_table(path, schema, request.max_rows_per_user, request.source)
+        return ParquetColumns(path)
 
 
-def _print_csv(table: pa.Table) -> None:
+def _print_csv(batches: Iterable[pa.Table]) -> None:
     import pyarrow as pa
+    import pyarrow.compute as pc
     from pyarrow import csv
 
-    for name in table.column_names:
-        if pa.types.is_list(table.schema.field(name).type):
-            joined = ["^".join(map(str, cell)) for cell in table[name].to_pylist()]
-            table = table.set_column(table.column_names.index(name), name, pa.array(joined))
-    csv.write_csv(table, sys.stdout.buffer)
+    for number, table in enumerate(batches):
+        for name in table.column_names:
+            if pa.types.is_list(table.schema.field(name).type):
+                joined = pc.binary_join(table[name].cast(pa.list_(pa.string())), "^")
+                table = table.set_column(table.column_names.index(name), name, joined)
+        csv.write_csv(table, sys.stdout.buffer, csv.WriteOptions(include_header=number == 0))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,11 +85,23 @@ def write_bytes(path: Path, data: bytes) -> None:
         raise UnavailableError("cannot write the file", where=str(path)) from error
 
 
-def write_sample(made: pa.Table, path: Path, words: dict[str, object]) -> None:
-    """A synthetic table as Parquet that says how it was made."""
+def write_sample(batches: Iterable[pa.Table], path: Path, words: dict[str, object]) -> None:
+    """A synthetic table as Parquet that says how it was made, a row group or more for each of its `batches`."""
     import pyarrow.parquet as pq
 
+    partial = path.with_name(path.name + ".partial")
+    said = {_METADATA: json.dumps(words)}
     try:
-        pq.write_table(made.replace_schema_metadata({_METADATA: json.dumps(words)}), path, compression="zstd")
+        with ExitStack() as stack:
+            stack.callback(partial.unlink, missing_ok=True)
+            writer = None
+            for table in batches:
+                if writer is None:
+                    schema = table.schema.with_metadata(said)
+                    writer = stack.enter_context(pq.ParquetWriter(partial, schema, compression="zstd"))
+                writer.write_table(table.replace_schema_metadata(said))
+            if writer is not None:
+                writer.close()
+                partial.replace(path)
     except OSError as error:
         raise UnavailableError("cannot write the table", where=str(path)) from error

@@ -82,5 +82,5 @@ def pair_command(
     for made, path in zip(
         model.sample(rows, second_rows, stream(seed, "adyton synth pair")), (output, second_output), strict=True
     ):
-        write_sample(made, path, {**words, "seed": seed})
+        write_sample([made], path, {**words, "seed": seed})
     click.echo(json.dumps(words))

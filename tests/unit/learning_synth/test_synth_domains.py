@@ -94,3 +94,35 @@ def test_the_user_that_makes_a_value_common_enough_is_hidden_by_the_threshold() 
     for seed in range(200):
         finder = replace(_finder(FixedNoise(InsecureFixedRandom(seed)), unit, 4), least_units=300)
         assert finder.released(unit, value, 2, "v").tolist() == [0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=40), st.sampled_from([None, 3]))
+def test_weights_are_those_of_counting_unit_by_unit(pairs: list[tuple[int, int]], per_unit: int | None) -> None:
+    """Slow twin: each unit's set of values, each weighing one over the root of how many there are."""
+    row, value = (np.array([pair[side] for pair in pairs], np.int64) for side in (0, 1))
+    unit_of_row = None if per_unit is None else np.arange(10) % per_unit
+    sets: dict[int, set[int]] = {}
+    for r, v in pairs:
+        sets.setdefault(r if unit_of_row is None else int(unit_of_row[r]), set()).add(v)
+    slow = np.zeros(5)
+    for values in sets.values():
+        slow[list(values)] += np.floor(4096 / np.sqrt(len(values)))
+    noise = Seen()
+    finder = Finder(noise, Spending(Fraction(10), Fraction(1)), 6, RHO, DELTA, unit_of_row)
+    finder.released(row, value, 5, "values", elements_per_row=5)
+
+    assert noise.counts[0].tolist() == slow.tolist()
+
+
+def test_one_value_for_each_row_counts_in_full_without_sorting() -> None:
+    """Row unit, one value a row: the quick way must give what the general way gives."""
+    value = np.random.default_rng(0).integers(0, 5, 1000)
+    seen = []
+    for elements in (1, 2):
+        noise = Seen()
+        finder = Finder(noise, Spending(Fraction(10), Fraction(1)), 1, RHO, DELTA, None)
+        finder.released(np.arange(1000), value, 5, "values", elements_per_row=elements)
+        seen.append(noise.counts[0].tolist())
+
+    assert seen[0] == seen[1]

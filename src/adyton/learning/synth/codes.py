@@ -246,12 +246,13 @@ def _found_values(
     """Values that may be known.   elements: [E], nulls are left out.   row: int64[E], the row of each."""
     finder = _required(column, finder)
     encoded = elements.dictionary_encode()
-    values = encoded.dictionary.to_pylist()
-    known = np.flatnonzero(encoded.is_valid().to_numpy(zero_copy_only=False))
+    if elements.null_count:
+        row = row[elements.is_valid().to_numpy(zero_copy_only=False)]
     indices = encoded.indices.drop_null().to_numpy(zero_copy_only=False).astype(np.int64)
-    kept = finder.released(row[known], indices, len(values), column.name, elements_per_row=elements_per_row)
+    distinct = len(encoded.dictionary)
+    kept = finder.released(row, indices, distinct, column.name, elements_per_row=elements_per_row)
     # Sorted, so that the order of release says nothing about the order of rows.
-    return tuple(sorted((values[i] for i in kept.tolist()), key=lambda v: (str(type(v)), v)))
+    return tuple(sorted(encoded.dictionary.take(pa.array(kept)).to_pylist(), key=lambda v: (str(type(v)), v)))
 
 
 def _number(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, finder: Finder | None) -> NumberCode:

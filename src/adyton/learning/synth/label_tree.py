@@ -18,25 +18,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 
 from adyton.learning.synth.accounting import Spending, scale_for
+from adyton.learning.synth.coded_table import CodedTable, Codes, narrow
+from adyton.learning.synth.draws import drawn, refined
 from adyton.learning.synth.estimate import Floats, label_aware_joint, label_totals, onto_simplex
 from adyton.learning.synth.noise import Ints, Noise
 
 STAR_SHARE, STRUCTURE_SHARE = Fraction(60, 100), Fraction(6, 100)
 """Shares of the tree's rho; the rest measures the tree's own tables."""
 COARSE_CODES, TAIL_GROUPS = 56, 8
-
-
-@dataclass(frozen=True)
-class CodedTable:
-    """codes: for each part integers [B] of any width, in [0, sizes[p]).   label: int64[B] in [0, label_classes)."""
-
-    codes: tuple[npt.NDArray[np.integer], ...]
-    sizes: tuple[int, ...]
-    label: Ints
-    label_classes: int
 
 
 @dataclass(frozen=True)
@@ -66,32 +57,25 @@ class LabelTree:
         """Noisy rows of each label class in the bounded table: float64[L]."""
         return np.asarray(self.stars[0].sum(axis=1))
 
-    def sample(self, n_rows: int, rng: np.random.Generator) -> tuple[Ints, tuple[npt.NDArray[np.integer], ...]]:
+    def sample(self, n_rows: int, rng: np.random.Generator) -> tuple[Ints, tuple[Codes, ...]]:
         """(label int64[n_rows], for each part codes [n_rows] as narrow as they can be).
 
-        Draws are spread evenly (`_draw`), so that the released tables come back up to rounding.
+        Draws are spread evenly (`draws`), so that the released tables come back up to rounding.
         """
-        label = _draw(self.label_totals[None, :], np.zeros(n_rows, np.int64), rng)
-        coarse: dict[int, npt.NDArray[np.integer]] = {}
-        root = _draw(_grouped(self.stars[self.root], self.coarse[self.root]), label, rng)
-        coarse[self.root] = narrow(root, self.coarse[self.root].size)
+        label = drawn(self.label_totals[None, :], np.zeros(n_rows, np.int64), rng).astype(np.int64)
+        coarse = {self.root: drawn(_grouped(self.stars[self.root], self.coarse[self.root]), label, rng)}
         for edge in self.edges:
             classes, parents, children = edge.joint.shape
             given = label * parents + coarse[edge.parent]
-            coarse[edge.child] = narrow(_draw(edge.joint.reshape(classes * parents, children), given, rng), children)
+            coarse[edge.child] = drawn(edge.joint.reshape(classes * parents, children), given, rng)
         codes = []
         for part, (star, groups) in enumerate(zip(self.stars, self.coarse, strict=True)):
             n_groups = int(groups.max()) + 1
             if n_groups < star.shape[1]:
-                codes.append(narrow(_refined(star, groups, label * n_groups + coarse[part], rng), star.shape[1]))
+                codes.append(refined(star, groups, label * n_groups + coarse[part], rng))
             else:
                 codes.append(coarse[part])
         return label, tuple(codes)
-
-
-def narrow(codes: Ints, size: int) -> npt.NDArray[np.integer]:
-    """`codes` below `size` in the narrowest unsigned type that holds them: a table of many columns is large."""
-    return codes.astype(np.min_scalar_type(max(size - 1, 0)))
 
 
 def fit_tree(table: CodedTable, noise: Noise, spending: Spending, sensitivity: int, rho: Fraction) -> LabelTree:
@@ -107,8 +91,7 @@ def fit_tree(table: CodedTable, noise: Noise, spending: Spending, sensitivity: i
     for part, share in enumerate(_shares(star_cells)):
         scale = scale_for(sensitivity, star_rho * share)
         spending.charge(f"star {part}", sensitivity, scale)
-        counts = _counts(table, (part,), table.sizes)
-        noisy_stars.append(noise.gaussian(counts, scale).astype(float))
+        noisy_stars.append(noise.gaussian(table.with_label(part), scale).astype(float))
         variances.append(scale**2)
     totals = label_totals(noisy_stars, variances)
     stars = tuple(
@@ -132,18 +115,9 @@ def fit_tree(table: CodedTable, noise: Noise, spending: Spending, sensitivity: i
     for (parent, child), share in zip(links, _shares(cells), strict=True):
         scale = scale_for(sensitivity, tree_rho * share)
         spending.charge(f"tree {parent}-{child}", sensitivity, scale)
-        noisy = noise.gaussian(_counts(coded, (parent, child), coarse_sizes), scale).astype(float)
+        noisy = noise.gaussian(coded.with_label(parent, child), scale).astype(float)
         edges.append(Edge(parent, child, label_aware_joint(noisy, coarse_stars[parent], coarse_stars[child], scale**2)))
     return LabelTree(stars, coarse, links[0][0], tuple(edges))
-
-
-def _counts(table: CodedTable, parts: tuple[int, ...], sizes: tuple[int, ...]) -> Ints:
-    """Exact counts of (label, *parts): int64[L, K, ...]."""
-    cell, shape = table.label, [table.label_classes]
-    for part in parts:
-        cell = cell * sizes[part] + table.codes[part]
-        shape.append(sizes[part])
-    return np.bincount(cell, minlength=int(np.prod(shape))).reshape(shape).astype(np.int64)
 
 
 def _shares(cells: list[int]) -> list[Fraction]:
@@ -194,9 +168,7 @@ def _chosen_links(
 
 
 def _dependence(table: CodedTable, a: int, b: int, margins: list[Floats], later_scale: float) -> int:
-    shape = table.sizes[a], table.sizes[b]
-    cells = table.codes[a].astype(np.int64) * shape[1] + table.codes[b]
-    exact = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+    exact = table.without_label(a, b)
     expected = np.outer(margins[a], margins[b]) / max(margins[a].sum(), 1.0)
     distance = int(np.abs(exact - np.rint(expected).astype(np.int64)).sum())
     by_chance = 0.8 * np.sqrt(expected).sum()
@@ -233,51 +205,3 @@ def _coarse_groups(star: Floats) -> Ints:
 def _grouped(star: Floats, groups: Ints) -> Floats:
     """float64[L, G]: columns of one group added up."""
     return np.stack([np.bincount(groups, weights=row, minlength=int(groups.max()) + 1) for row in star])
-
-
-def _refined(star: Floats, groups: Ints, given: Ints, rng: np.random.Generator) -> Ints:
-    """For each row a code of its coarse group, by the star of its label. given: label * groups + group."""
-    by_group = np.argsort(groups, kind="stable")
-    sorted_groups = groups[by_group]
-    n_groups = int(groups.max()) + 1
-    starts = np.searchsorted(sorted_groups, np.arange(n_groups))
-    stops = np.r_[starts[1:], groups.size]
-    mass = star[:, by_group] + 1e-9
-    cumulative = np.cumsum(mass, axis=1)
-    label, group = given // n_groups, given % n_groups
-    below = np.where(starts[group] > 0, cumulative[label, starts[group] - 1], 0.0)
-    wanted = below + _even(given, star.shape[0] * n_groups, rng) * (cumulative[label, stops[group] - 1] - below)
-    codes = np.empty(given.size, np.int64)
-    for value in range(star.shape[0]):
-        rows = label == value
-        codes[rows] = np.searchsorted(cumulative[value], wanted[rows], side="right")
-    return np.asarray(by_group[np.clip(codes, starts[group], stops[group] - 1)], np.int64)
-
-
-def _draw(weights: Floats, given: Ints, rng: np.random.Generator) -> Ints:
-    """For each row one column of `weights[given]`, in proportion.   weights: float64[R, V] >= 0, given: int64[n].
-
-    Of n rows with the same `given`, each column gets n times its share, rounded up or down at random.
-    """
-    safe = weights + 1e-12
-    cumulative = np.cumsum(safe / safe.sum(axis=1, keepdims=True), axis=1)
-    # Row r's distribution is laid on (r, r + 1], so that one sorted search serves all rows.
-    flat = (cumulative + np.arange(weights.shape[0])[:, None]).ravel()
-    found = np.searchsorted(flat, given + _even(given, weights.shape[0], rng), side="right") - given * weights.shape[1]
-    return np.asarray(np.clip(found, 0, weights.shape[1] - 1), np.int64)
-
-
-def _even(given: Ints, groups: int, rng: np.random.Generator) -> Floats:
-    """A uniform number in [0, 1) for each row; those of one group lie in steps of equal length, in random order.
-
-    Systematic sampling: each number alone is uniform, and counts of a group differ from their mean by less than one.
-    Source: Madow & Madow 1944, "On the theory of systematic sampling, I".
-    """
-    # A stable sort of narrow integers is a radix sort, many times faster than sorting random keys.
-    shuffled = rng.permutation(given.size)
-    order = shuffled[np.argsort(narrow(given, groups)[shuffled], kind="stable")]
-    sizes = np.bincount(given, minlength=groups)
-    place = np.arange(given.size) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    even = np.empty(given.size)
-    even[order] = (place + np.repeat(rng.random(groups), sizes)) / np.repeat(sizes, sizes)
-    return even

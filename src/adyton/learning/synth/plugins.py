@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -20,6 +20,7 @@ from adyton.learning.schema import Role, TableSchema
 from adyton.learning.synth import store
 from adyton.learning.synth.contract import FitRequest, PrivacyStatement, Synthesizer
 from adyton.learning.synth.errors import PrivacySpendError, SynthesisInputError, SynthesizerFailedError
+from adyton.learning.synth.reading import Columns
 from adyton.learning.synth.synthesizer import SynthesizerModel, fit
 
 DEFAULT, AUTOREGRESSIVE = "label-tree", "autoregressive"
@@ -38,7 +39,7 @@ class LabelTreeSynthesizer:
 
     model: SynthesizerModel | None = None
 
-    def fit(self, table: pa.Table, schema: TableSchema, request: FitRequest) -> None:
+    def fit(self, table: Columns, schema: TableSchema, request: FitRequest) -> None:
         if request.loss is None:
             raise SynthesisInputError(f"{DEFAULT} needs a privacy loss", hint="give --epsilon")
         self.model = fit(
@@ -53,6 +54,10 @@ class LabelTreeSynthesizer:
 
     def sample(self, n_rows: int, rng: np.random.Generator) -> pa.Table:
         return self._fitted.sample(n_rows, rng)
+
+    def batches(self, n_rows: int, rng: np.random.Generator) -> Iterator[pa.Table]:
+        """What `sample` gives, in parts that fit into memory."""
+        return self._fitted.batches(n_rows, rng)
 
     def describe(self) -> PrivacyStatement:
         return statement_of(self._fitted)
@@ -99,6 +104,12 @@ class Fitted:
             raise SynthesizerFailedError(f"the sample {what}", where=self.name)
         return made
 
+    def batches(self, n_rows: int, rng: np.random.Generator) -> Iterator[pa.Table]:
+        """What `sample` gives: of our own synthesizer in parts, so that large samples fit; else in one."""
+        if isinstance(self.synthesizer, LabelTreeSynthesizer):
+            return self.synthesizer.batches(n_rows, rng)
+        return iter([self.sample(n_rows, rng)])
+
     def to_bytes(self) -> bytes:
         """The file of a fitted synthesizer."""
         data = _asked(self.name, "to_bytes", self.synthesizer.to_bytes)
@@ -110,8 +121,8 @@ class Fitted:
         return _MAGIC + header.encode() + b"\n" + data
 
 
-def fit_named(name: str, table: pa.Table, schema: TableSchema, request: FitRequest) -> Fitted:
-    """Fit the synthesizer called `name` (`label-tree` or `module:Class`) to `table`.
+def fit_named(name: str, table: Columns, schema: TableSchema, request: FitRequest) -> Fitted:
+    """Fit the synthesizer called `name` (`label-tree` or `module:Class`) to `table`, an Arrow table for all but ours.
 
     Raises PrivacySpendError when a loss was asked for and the synthesizer does not state to keep it,
     SynthesisInputError for a name that leads nowhere, SynthesizerFailedError for a class that breaks the contract.

@@ -9,13 +9,13 @@ The floating-point post-processing after the noise is not part of the proof and 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from adyton.kernel.chance import RandomSource
@@ -24,16 +24,20 @@ from adyton.kernel.records import SyntheticTable
 from adyton.learning.schema import Column, Role, TableSchema
 from adyton.learning.synth.accounting import ACCOUNTANT, Spending, rho_for, scale_for
 from adyton.learning.synth.bounding import bounded_rows, rank_within
+from adyton.learning.synth.coded_table import CodedTable, Codes, narrow
 from adyton.learning.synth.codes import ColumnCode, code_for, needs_finding
 from adyton.learning.synth.domains import Finder, PublicDomain
 from adyton.learning.synth.errors import SynthesisInputError
 from adyton.learning.synth.estimate import Floats, onto_simplex
-from adyton.learning.synth.label_tree import CodedTable, LabelTree, fit_tree, narrow
+from adyton.learning.synth.label_tree import LabelTree, fit_tree
 from adyton.learning.synth.made_up_users import dealt_users
 from adyton.learning.synth.noise import Ints, Noise, noise_from
+from adyton.learning.synth.reading import Columns
 
 DEFAULT_MAX_ROWS_PER_USER = 4
 """Measured on KuaiRand: 2 to 4 keep the label best, 6 keeps pairs of features best (bench/synth.py)."""
+BATCH_ROWS = 1 << 20
+"""Rows sampled at a time."""
 _ROW_UNIT_USER_CAP = 64
 _FOUND_DELTA_SHARE = Fraction(1, 10)
 
@@ -69,8 +73,22 @@ class SynthesizerModel:
         User ids are made up (`s0`, `s1`, ...): rows that agree in their user columns are dealt to one synthetic
         user, in runs as long as the released rows per user.
         """
+        return pa.concat_tables(self.batches(n_rows, rng))
+
+    def batches(self, n_rows: int, rng: np.random.Generator) -> Iterator[pa.Table]:
+        """The tables that `sample` puts together, each of at most `BATCH_ROWS` rows with users of its own."""
         if n_rows < 1:
             raise SynthesisInputError("a synthetic table needs at least one row")
+        n_batches = -(-n_rows // BATCH_ROWS)
+        first_user = 0
+        for number in range(n_batches):
+            rows_here = n_rows * (number + 1) // n_batches - n_rows * number // n_batches
+            batch, n_users = self._batch(rows_here, first_user, rng)
+            first_user += n_users
+            yield batch
+
+    def _batch(self, n_rows: int, first_user: int, rng: np.random.Generator) -> tuple[pa.Table, int]:
+        """Rows whose users are numbered from `first_user`, and how many users they are."""
         label, codes = self.tree.sample(n_rows, rng)
         users = self._users(codes, n_rows, rng) if self.rows_per_user.size else None
         arrays: dict[str, pa.Array] = {}
@@ -83,12 +101,12 @@ class SynthesizerModel:
             arrays[column.name] = code.decode(np.column_stack(codes[first_part:last_part]).astype(np.int64), rng)
             first_part = last_part
         if users is not None:
-            name = self.schema.user_id.name
-            arrays[name] = pa.array([f"s{user}" for user in users.tolist()])
+            arrays[self.schema.user_id.name] = _made_up_ids(first_user + users)
         order = [name for name in self.schema.names if name in arrays]
-        return pa.table({name: arrays[name] for name in order})
+        table = pa.table({name: arrays[name] for name in order})
+        return table, 0 if users is None else int(users.max()) + 1
 
-    def _users(self, codes: Sequence[npt.NDArray[np.integer]], n_rows: int, rng: np.random.Generator) -> Ints:
+    def _users(self, codes: Sequence[Codes], n_rows: int, rng: np.random.Generator) -> Ints:
         user_parts: list[int] = []
         first_part = 0
         for column, code in self.codes:
@@ -101,7 +119,7 @@ class SynthesizerModel:
 
 
 def fit(
-    table: pa.Table,
+    table: Columns,
     schema: TableSchema,
     *,
     loss: PrivacyLoss,
@@ -112,6 +130,7 @@ def fit(
 ) -> SynthesizerModel:
     """A synthesizer of `table` that is (loss.epsilon, loss.delta)-DP for each `unit`.
 
+    table: an Arrow table, or `reading.ParquetColumns` of a file.
     unit: "user" needs a user id column in the schema; "row" does not.   domains: public domains by column name.
     source: `OsRandom` for a guarantee; an insecure source gives a model that says so.
     Raises SynthesisInputError for parameters, schemas and domains that do not fit, TableError for the table.
@@ -132,9 +151,10 @@ def fit(
     noise = noise_from(source)
     sensitivity = max_rows_per_user if unit == "user" else 1
     user = _user_numbers(table, schema) if has_users else None
+    kept = None
     if unit == "user" and user is not None:
         kept = bounded_rows(user, max_rows_per_user, noise.keys(user.size))
-        table, user = table.take(pa.array(kept)), user[kept]
+        user = user[kept]
     if not table.num_rows:
         raise SynthesisInputError("the table is empty")
 
@@ -149,12 +169,12 @@ def fit(
         each = found_rho * (1 - Fraction(1, 10**7)) / n_found
         owner = user if unit == "user" else None
         finder = Finder(noise, spending, sensitivity, each, found_delta / n_found, owner)
-    codes = tuple((c, code_for(c, table.column(c.name), domains.get(c.name), finder)) for c in columns)
+    codes, coded = _coded(table, kept, columns, domains, finder)
     rows_per_user = np.zeros(0)
     if user is not None:
         cap = max_rows_per_user if unit == "user" else _ROW_UNIT_USER_CAP
         rows_per_user = _rows_per_user(user, cap, noise, spending, 1 if unit == "user" else 2, users_rho)
-    tree = fit_tree(_coded(table, codes), noise, spending, sensitivity, rho - found_rho - users_rho)
+    tree = fit_tree(coded, noise, spending, sensitivity, rho - found_rho - users_rho)
     return SynthesizerModel(
         schema=schema,
         unit=unit,
@@ -186,6 +206,11 @@ def to_record(model: SynthesizerModel, table: pa.Table, name: str) -> SyntheticT
     )
 
 
+def _made_up_ids(users: Ints) -> pa.Array:
+    """`s` and the number."""
+    return pc.binary_join_element_wise("s", pa.array(users).cast(pa.string()), "")
+
+
 def _synthesized(schema: TableSchema, domains: Mapping[str, PublicDomain]) -> tuple[Column, ...]:
     unknown = set(domains) - set(schema.names)
     if unknown:
@@ -196,7 +221,7 @@ def _synthesized(schema: TableSchema, domains: Mapping[str, PublicDomain]) -> tu
     return columns
 
 
-def _user_numbers(table: pa.Table, schema: TableSchema) -> Ints:
+def _user_numbers(table: Columns, schema: TableSchema) -> Ints:
     column = table.column(schema.user_id.name)
     if column.null_count:
         raise SynthesisInputError("the user id must not be null", where=schema.user_id.name)
@@ -206,18 +231,30 @@ def _user_numbers(table: pa.Table, schema: TableSchema) -> Ints:
     return np.asarray(encoded.indices.to_numpy(zero_copy_only=False), np.int64)
 
 
-def _coded(table: pa.Table, codes: tuple[tuple[Column, ColumnCode], ...]) -> CodedTable:
-    label, classes = np.zeros(table.num_rows, np.int64), 1
-    parts: list[npt.NDArray[np.integer]] = []
+def _coded(
+    table: Columns, kept: Ints | None, columns: Sequence[Column], domains: Mapping[str, PublicDomain],
+    finder: Finder | None,
+) -> tuple[tuple[tuple[Column, ColumnCode], ...], CodedTable]:  # fmt: skip
+    """The coding of each column and the `kept` rows (None: all) in it. One column at a time is in memory in full."""
+    n_rows = table.num_rows if kept is None else kept.size
+    label: Codes = np.zeros(n_rows, np.uint8)
+    classes = 1
+    codes: list[tuple[Column, ColumnCode]] = []
+    parts: list[Codes] = []
     sizes: list[int] = []
-    for column, code in codes:
-        encoded = code.encode(table.column(column.name))
+    for column in columns:
+        data = table.column(column.name)
+        if kept is not None:
+            data = data.take(pa.array(kept))
+        code = code_for(column, data, domains.get(column.name), finder)
+        narrowed = [narrow(part, size) for part, size in zip(code.encode(data).T, code.sizes, strict=True)]
+        codes.append((column, code))
         if column.role is Role.LABEL:
-            label, classes = encoded[:, 0], code.sizes[0]
+            label, classes = narrowed[0], code.sizes[0]
         else:
-            parts.extend(narrow(part, size) for part, size in zip(encoded.T, code.sizes, strict=True))
+            parts.extend(narrowed)
             sizes.extend(code.sizes)
-    return CodedTable(tuple(parts), tuple(sizes), label, classes)
+    return tuple(codes), CodedTable(tuple(parts), tuple(sizes), label, classes)
 
 
 def _rows_per_user(user: Ints, cap: int, noise: Noise, spending: Spending, sensitivity: int, rho: Fraction) -> Floats:
