@@ -50,7 +50,7 @@ ctr.add_command(cross_domain_command)
     type=click.Choice(["single", "ensemble"]),
     default="single",
     show_default=True,
-    help="One network, or nine wider ones with tastes from a second pass: still one factorised model.",
+    help="One network, or twelve wider ones with tastes from a second pass: still one factorised model.",
 )
 @click.option("--members", type=click.IntRange(1, 16), help="Networks to average; default as in the recipe.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes at most; default 8, and 1 for the ensemble.")

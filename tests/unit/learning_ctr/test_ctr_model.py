@@ -27,7 +27,7 @@ from adyton.learning.ctr.artifact import (
 from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.fields import FieldEncoder, Side
 from adyton.learning.ctr.live_level import with_live_level
-from adyton.learning.ctr.network import FactorisedNetwork, combine
+from adyton.learning.ctr.network import FactorisedNetwork, SideVectors, combine
 from adyton.learning.ctr.training import RowSplit, TrainedModel, side_vectors, train
 from adyton.learning.errors import FeatureError, ModelError, TableError
 from adyton.learning.metrics import Metric, auc
@@ -238,8 +238,8 @@ def test_a_member_gives_the_same_whatever_a_left_out_field_holds() -> None:
         train(data(), SCHEMA, split=SPLIT, config=replace(config, leave_out=(("town",),)), seed=1)
 
 
-def test_levels_come_from_the_first_pass_and_tastes_from_both() -> None:
-    """The mean over ads and contexts of training is the first network's alone; scores differ from it by mean tastes."""
+def test_levels_of_users_come_from_the_first_pass_and_tastes_from_both() -> None:
+    """Each part of the score, made by hand from the two networks: levels of the three sides, pairs, and the mean."""
     config = TrainConfig(**{**CONFIG.__dict__, "max_epochs": 1, "checks_per_epoch": 1, "calibrate": False})
     with_tastes = replace(config, taste_epochs=1)
     first = train(data(), SCHEMA, split=SPLIT, config=config, seed=1)
@@ -247,20 +247,27 @@ def test_levels_come_from_the_first_pass_and_tastes_from_both() -> None:
         data(), SCHEMA, split=SPLIT, config=replace(config, max_epochs=2, patience=9, stop_on=Metric.LOGLOSS), seed=1
     )
     shared = train(data(), SCHEMA, split=SPLIT, config=with_tastes, seed=1)
-    users, ads, contexts = (first.encoder.encode(data(), side)[:4_000] for side in Side)
+    rows = [first.encoder.encode(data(), side)[SPLIT.train] for side in Side]
 
-    def level_and_taste(member: FactorisedNetwork) -> tuple[np.ndarray, np.ndarray]:
-        u, a, c = (side_vectors(member, s, x) for s, x in zip(Side, (users, ads, contexts), strict=True))
-        of_user = (u.bias + u.first @ a.first.mean(0) + u.second @ c.first.mean(0)).numpy()
-        return of_user, combine(u, a, c).numpy() - of_user
+    def parts(member: FactorisedNetwork) -> tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        u, a, c = (side_vectors(member, s, x) for s, x in zip(Side, rows, strict=True))
+        levels = [
+            (u.bias + u.first @ a.first.mean(0) + u.second @ c.first.mean(0)).numpy(),
+            (a.bias + a.first @ u.first.mean(0) + a.second @ c.second.mean(0)).numpy(),
+            (c.bias + c.first @ u.second.mean(0) + c.second @ a.second.mean(0)).numpy(),
+        ]
+        mean = float(combine(*(SideVectors(*(v.mean(0, keepdim=True) for v in side)) for side in (u, a, c))))
+        user, ad, context = (level - level.mean() for level in levels)
+        return mean, user, ad, context, combine(u, a, c).numpy() - mean - user - ad - context
 
-    level, taste = level_and_taste(first.members[0])
-    _, later_taste = level_and_taste(second.members[0])
-    logits = shared.logits(data().slice(0, 4_000))
+    mean, user, ad, context, pairs = parts(first.members[0])
+    later_mean, _, later_ad, later_context, later_pairs = parts(second.members[0])
+    made = (mean + later_mean) / 2 + user + 0.6 * ad + 0.4 * later_ad + later_context + (pairs + later_pairs) / 2
 
     assert len(shared.members) == 2
-    assert np.allclose(logits, level + (taste + later_taste) / 2, atol=1e-4)
-    assert not np.allclose(taste, later_taste, atol=1e-2)
+    assert np.allclose(shared.logits(data().take(pa.array(SPLIT.train))), made, atol=1e-4)
+    for one, other in ((ad, later_ad), (context, later_context), (pairs, later_pairs)):
+        assert not np.allclose(one, other, atol=1e-2)
 
 
 def test_a_model_of_levels_and_tastes_is_stored_exported_and_goes_on(tmp_path: Path) -> None:

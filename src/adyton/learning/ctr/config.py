@@ -37,8 +37,8 @@ class TrainConfig:
         factorised scores is a factorised score, with `members` times longer vectors.
     leave_out: fields that a member does not read, member by member and from the start again: ((), ("user_id",)) makes
         every second member one of users in general. They differ more, so that their average errs less.
-    taste_epochs: passes that a copy of each member goes on for. Of the copy only the order within a user is used, of
-        the member itself also the user's level (`levels`): a second pass improves the one and overfits the other.
+    taste_epochs: passes that a copy of each member goes on for. Users' levels come from the member itself, their
+        tastes from both (`levels`): a second pass overfits the one and improves the other.
     min_count: values seen in fewer training rows share index 0 with unknown ones; None means one in a thousand rows,
         but 5 at least and 20 at most.   number_buckets: quantile buckets of a number.   list_slots: newest elements of
         a list that are pooled.

@@ -102,6 +102,16 @@ def _distinct_rows(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArr
     return distinct, row_of.reshape(-1)
 
 
+def _mean_vectors(member: FactorisedNetwork, data: TrainData) -> dict[Side, SideVectors]:
+    """Mean bias and vectors of each side over the training rows."""
+    means = {}
+    for side, indices in zip(Side, data.inputs, strict=True):
+        distinct, row_of = _distinct_rows(indices[data.split.train])
+        share = torch.from_numpy(np.bincount(row_of) / len(row_of))
+        means[side] = SideVectors(*(share.to(v.dtype) @ v for v in side_vectors(member, side, distinct)))
+    return means
+
+
 def side_vectors(member: FactorisedNetwork, side: Side, indices: NDArray[np.int64]) -> SideVectors:
     """Bias and vectors of one side in evaluation mode, in batches."""
     network = member.sides[side].eval()
@@ -173,11 +183,7 @@ def train(
         for one in trained:
             tie(one, encoder, left_out)
         if len(trained) > 1:
-            ads, contexts = (
-                [side_vectors(one, side, data.inputs[place][split.train]) for one in trained]
-                for place, side in ((1, Side.AD), (2, Side.CONTEXT))
-            )
-            levels.share(network, trained[1], ads, contexts)
+            levels.share(network, trained[1], *(_mean_vectors(one, data) for one in trained))
         members.extend(trained)
     seen = dict.fromkeys((*(start.data_sha256 if start is not None else ()), *data_sha256))
     model = TrainedModel(
