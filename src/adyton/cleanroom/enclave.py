@@ -16,6 +16,7 @@ its reservations back. A refusal by the gate is settled as spent: it was compute
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 
@@ -34,13 +35,14 @@ from adyton.cleanroom.receipt import Receipt
 from adyton.cleanroom.receipt_writer import RunFacts, SealedOutput, write_receipt
 from adyton.cleanroom.reservations import reserve
 from adyton.cleanroom.sealed_box import seal_box
-from adyton.cleanroom.sealed_table import open_table
+from adyton.cleanroom.sealed_table import OpenTable, open_table
 from adyton.cleanroom.signed_contract import SignedContract
 from adyton.cleanroom.state_store import StateOrigin, StateStore
 from adyton.cleanroom.workload import MadeOutput, Workload, WorkResult, needed_columns
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.clock import Clock
 from adyton.kernel.errors import BadInputError
+from adyton.kernel.ids import DatasetId
 
 
 @dataclass(frozen=True)
@@ -166,18 +168,21 @@ class Enclave:
         contract = self.signed.contract
         needed = needed_columns(contract, job)
         terms = [contract.dataset(d) for d in (job.base, *job.partners)]
-        tables = []
-        for one in terms:
-            mine = [choice for choice in chosen if dataset_of(choice.terms.dataset_id) == one.dataset_id]
-            files = []
-            for choice in mine:
+        opening: dict[DatasetId, Future[OpenTable]] = {}
+        # Keys are wiped as soon as the files are open; what opens pages of them is Arrow's, and zeroed with them.
+        with ExitStack() as wiped, ThreadPoolExecutor(self.threads) as pool:
+            for choice in chosen:
                 dek, grant = fetch_key(choice.terms, contract, self.brokers, keys, self.maker, self.clock)
                 grants.append(grant)
-                # The key is wiped as soon as the file is open; what opens pages of it is Arrow's, and zeroed with it.
-                with dek:
-                    files.append(open_table(choice.sealed, choice.manifest, dek.data))
-            newest = mine[-1].terms.version if mine else since[one.dataset_id]
-            name = short_name(one, terms)
+                wiped.enter_context(dek)
+                # Opening hashes the whole file, which goes on while the next key is asked for.
+                opening[choice.terms.dataset_id] = pool.submit(open_table, choice.sealed, choice.manifest, dek.data)
+            opened = {dataset_id: waiting.result() for dataset_id, waiting in opening.items()}
+        tables = []
+        for one in terms:
+            mine = [c.terms for c in chosen if dataset_of(c.terms.dataset_id) == one.dataset_id]
+            newest = mine[-1].version if mine else since[one.dataset_id]
+            files, name = [opened[term.dataset_id] for term in mine], short_name(one, terms)
             tables.append(OpenedTable(one.dataset_id, name, one, needed[one.dataset_id], files, newest))
         return tables
 

@@ -29,6 +29,18 @@ def contract_join_key(contract_hash: ContractHash, random: RandomSource) -> byte
     return hmac.digest(random.token(KEY_BYTES), b"adyton join key v1\x00" + contract_hash.encode(), "sha256")
 
 
+def join_keys(ids: pa.ChunkedArray, key: bytes) -> pa.ChunkedArray:
+    """int64[B] join keys; equal ids give equal keys, null stays null. Ids are compared as text, trimmed.
+
+    ids: of any type; each distinct id is hashed once.
+    """
+    ids = ids.unify_dictionaries() if pa.types.is_dictionary(ids.type) else coded(ids)
+    if ids.num_chunks == 0:
+        return pa.chunked_array([], pa.int64())
+    keys = pa.array(text_keys(ids.chunk(0).dictionary, key))
+    return pa.chunked_array([keys.take(chunk.indices) for chunk in ids.chunks])
+
+
 def coded(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     """Ids as dictionary-coded text in one chunk, each distinct id once; no chunk where there is no row."""
     chunks = ids.cast(pa.string()).dictionary_encode().chunks
@@ -39,45 +51,8 @@ def coded(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, chunks[0].dictionary)], CODED)
 
 
-def join_keys(ids: pa.ChunkedArray, key: bytes) -> pa.ChunkedArray:
-    """int64[B] join keys; equal ids give equal keys, null stays null. Ids are compared as text, trimmed.
-
-    ids: of any type; each distinct id is hashed once.
-    """
-    ids = ids.unify_dictionaries() if pa.types.is_dictionary(ids.type) else coded(ids)
-    if ids.num_chunks == 0:
-        return pa.chunked_array([], pa.int64())
-    keys = pa.array(_hashed(ids.chunk(0).dictionary, key))
-    return pa.chunked_array([keys.take(chunk.indices) for chunk in ids.chunks])
-
-
-class KeyedIds:
-    """Join keys of a table that is read in slabs: an id of an earlier slab is not hashed again.
-
-    ids: every distinct id so far, as it was written.
-    """
-
-    def __init__(self, key: bytes) -> None:
-        self.ids = pa.array([], pa.large_string())
-        self._key, self._keys = key, np.zeros(0, np.int64)
-
-    def of(self, slab: pa.ChunkedArray) -> NDArray[np.int64]:
-        """int64[rows] of what `coded` made."""
-        if slab.num_chunks == 0:
-            return np.zeros(0, np.int64)
-        dictionary = slab.chunk(0).dictionary.cast(pa.large_string())
-        place = pc.index_in(dictionary, self.ids)
-        is_new = pc.is_null(place)
-        new = dictionary.filter(is_new)
-        where = np.array(pc.fill_null(place, 0))
-        where[np.asarray(is_new)] = len(self._keys) + np.arange(len(new))
-        self._keys = np.concatenate([self._keys, _hashed(new, self._key)])
-        self.ids = pa.concat_arrays([self.ids, new])
-        return np.asarray(pa.array(self._keys[where]).take(slab.chunk(0).indices))
-
-
-def _hashed(texts: pa.Array, key: bytes) -> NDArray[np.int64]:
-    """int64[n] keys of distinct texts."""
+def text_keys(texts: pa.Array, key: bytes) -> NDArray[np.int64]:
+    """int64[n] join keys of texts without nulls, best each once: every one is hashed."""
     binary = pc.utf8_trim_whitespace(texts).cast(pa.large_binary())
     # In slices, since Python's objects take several times the room of the texts.
     slices = (binary.slice(start, _SLICE).to_pylist() for start in range(0, len(binary), _SLICE))

@@ -20,6 +20,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterable, Mapping, Sequence, Set
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -89,7 +90,8 @@ class LiteralScan:
     """The user ids of all tables, to be looked for. Nothing of them is kept but the columns themselves."""
 
     def __init__(self, tables: Sequence[PartyTable]) -> None:
-        self._ids = [_distinct(one.table[one.schema.user_id.name]) for one in tables]
+        with ThreadPoolExecutor() as pool:
+            self._ids = list(pool.map(lambda one: _distinct(one.table[one.schema.user_id.name]), tables))
         self._kinds = frozenset(kind for ids in self._ids for kind in _kinds(ids))
 
     def found_in(self, outputs: Mapping[str, OutputTexts]) -> dict[str, int]:

@@ -19,10 +19,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from adyton.cleanroom.appended import batch_id, dataset_of, is_appended
+from adyton.cleanroom.coded_ids import IdSlab
 from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.errors import SealBrokenError
 from adyton.cleanroom.join import PartyTable
-from adyton.cleanroom.join_keys import KeyedIds, coded
+from adyton.cleanroom.join_keys import text_keys
 from adyton.cleanroom.joined_view import USER_KEY
 from adyton.cleanroom.sealed_table import Manifest, OpenTable, load_manifest
 from adyton.cleanroom.table_columns import arrow_schema, table_schema
@@ -31,7 +32,7 @@ from adyton.kernel.ids import DatasetId
 from adyton.learning.schema import TableSchema
 
 SLAB_ROWS = 1 << 21
-"""Ids of so many rows are held as text at once."""
+"""Codes of so many rows are read at once."""
 KEPT_ID_BYTES = 64 << 20
 """Distinct ids that take no more are kept for the literal-value scan, which would read the column again."""
 
@@ -170,37 +171,33 @@ class OpenedTable:
 
     def user_keys(self, key: bytes) -> NDArray[np.int64]:
         """int64[rows] join keys under the HMAC key `key`. Raises SealBrokenError."""
-        keyed = KeyedIds(key)
-        found = [keyed.of(slab) for slab in self.id_slabs()]
-        if keyed.ids.nbytes <= KEPT_ID_BYTES:
-            self._distinct = keyed.ids
-        return np.concatenate([np.zeros(0, np.int64), *found])
-
-    def id_slabs(self) -> Iterator[pa.ChunkedArray]:
-        """User ids as dictionary-coded text, in slabs."""
-        column = self.terms.join_column
-        if self.rows <= SLAB_ROWS:
-            yield coded(self.whole([column])[column])
-            return
-        waiting: list[pa.RecordBatch] = []
-        rows = 0
-        for batch in self._batches([column]):
-            waiting.append(batch)
-            rows += batch.num_rows
-            if rows >= SLAB_ROWS:
-                yield coded(pa.Table.from_batches(waiting)[column])
-                waiting, rows = [], 0
-        if waiting:
-            yield coded(pa.Table.from_batches(waiting)[column])
+        found, texts = [np.zeros(0, np.int64)], [pa.array([], pa.string())]
+        kept_bytes = 0
+        for file in self.files:
+            keys = np.zeros(0, np.int64)
+            for codes, new in self._id_slabs(file):
+                keys = np.concatenate([keys, text_keys(new, key)])
+                found.append(keys[codes])
+                kept_bytes += new.nbytes
+                texts = [*texts, new] if kept_bytes <= KEPT_ID_BYTES else []
+        if texts:
+            self._distinct = pa.concat_arrays(texts)
+        return np.concatenate(found)
 
     def distinct_ids(self) -> pa.Array:
-        """User ids as text, each once."""
+        """User ids as text; an id may be there several times, but not once for each row."""
         if self._distinct is not None:
             return self._distinct
         found = pa.array([], pa.string())
-        for slab in self.id_slabs():
-            found = pc.unique(pa.chunked_array([found, *(chunk.dictionary for chunk in slab.chunks)]))
+        for file in self.files:
+            for _, new in self._id_slabs(file):
+                found = pc.unique(pa.chunked_array([found, new]))
         return found
+
+    def _id_slabs(self, file: OpenTable) -> Iterator[IdSlab]:
+        """Codes of the file's user ids, and the new ones as text."""
+        for codes, new in file.id_slabs(self.terms.join_column, SLAB_ROWS):
+            yield codes, new.cast(pa.string())
 
     def part(self, keys: NDArray[np.int64], names: Sequence[str], index: int, parts: int) -> pa.Table:
         """The rows of the users of one part: `user_key` and `names`. Raises SealBrokenError."""

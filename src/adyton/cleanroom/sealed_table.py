@@ -1,11 +1,12 @@
 """Sealed tables: Parquet modular encryption with one key per file, and a signed manifest beside it.
 
-    DATASET.v3.sealed            Parquet, AES-256-GCM, footer and columns under one data key (DEK)
+    DATASET.v3.sealed            Parquet, AES-256-GCM, footer and columns under one data key (DEK); user ids are coded
     DATASET.v3.manifest.json     what it is, hash of the ciphertext, the DEK wrapped to the owner's key, signature
 
 The associated data of every module starts with `dataset_id:version`, which is not stored in the file: a file that is
 presented as another dataset or version does not open. Batches go from the source straight into the encryptor, so no
-plaintext is written anywhere; the file appears under its name only when it is complete.
+plaintext is written anywhere; the file appears under its name only when it is complete. Format 2 holds user ids as
+`coded_ids` says; format 1, which is still read, as plain text.
 
 Non-goals: row counts, column sizes and the time of sealing are visible to whoever holds the file.
 """
@@ -18,6 +19,8 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +29,7 @@ import pyarrow.parquet as pq
 import pyarrow.parquet.encryption as pe
 
 from adyton.cleanroom.checked_file import CheckedFile
+from adyton.cleanroom.coded_ids import CODE, IdCoder, IdSlab, IdTexts, slab_of, slab_of_plain
 from adyton.cleanroom.errors import DatasetReusedError, SealBrokenError, SealWriteError, TableRejectedError
 from adyton.cleanroom.key_wrap import KEY_BYTES, unwrap_key, wrap_info, wrap_key
 from adyton.cleanroom.party import Party, PartyIdentity
@@ -40,10 +44,13 @@ from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId, PartyName
 from adyton.learning.schema import Kind, Role
 
-MANIFEST_FORMAT = "adyton-sealed-table/1"
+MANIFEST_FORMAT, PLAIN_IDS_FORMAT = "adyton-sealed-table/2", "adyton-sealed-table/1"
 DEK_DOMAIN = "adyton sealed table key v1"
 ROW_GROUP_ROWS = 1 << 20
+_SLAB_ROWS, _SLAB_BYTES = 2 * ROW_GROUP_ROWS, 1 << 30
+"""So many rows, or rows that take so much, have their ids coded at once: each time, all ids so far are gone through."""
 MAX_MANIFEST_BYTES = 1 << 20
+_BATCH_ROWS = 1 << 16
 _DATASET_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,95}")
 
 Progress = Callable[[int], None]
@@ -64,6 +71,14 @@ class Manifest:
     wrapped_dek: bytes
     sealed_at_ms: int
     signature: bytes = b""
+    format: str = MANIFEST_FORMAT
+
+    @property
+    def coded_id(self) -> TableColumn | None:
+        """The column that is stored as `coded_ids` says."""
+        if self.format == PLAIN_IDS_FORMAT:
+            return None
+        return _user_id(self.columns)
 
     def dek_info(self) -> bytes:
         """HPKE `info` of the wrapped DEK: another dataset, version or ciphertext does not open it."""
@@ -88,7 +103,7 @@ class Manifest:
 
     def as_json(self) -> dict[str, Json]:
         return {
-            "format": MANIFEST_FORMAT,
+            "format": self.format,
             "dataset_id": str(self.dataset_id),
             "version": self.version,
             "owner": str(self.owner),
@@ -104,7 +119,7 @@ class Manifest:
     @classmethod
     def from_json(cls, value: object) -> Manifest:
         """Parse `as_json()`. Raises BadInputError."""
-        if not isinstance(value, Mapping) or value.get("format") != MANIFEST_FORMAT:
+        if not isinstance(value, Mapping) or value.get("format") not in (MANIFEST_FORMAT, PLAIN_IDS_FORMAT):
             raise BadInputError(f"this is no manifest (wanted format {MANIFEST_FORMAT})")
         try:
             return cls(
@@ -118,6 +133,7 @@ class Manifest:
                 wrapped_dek=base64.b64decode(str(value["wrapped_dek"]), validate=True),
                 sealed_at_ms=int(value["sealed_at_ms"]),
                 signature=bytes.fromhex(str(value["signature"])),
+                format=str(value["format"]),
             )
         except (KeyError, ValueError, TypeError) as error:
             raise BadInputError("a field of the manifest is missing or malformed") from error
@@ -249,47 +265,94 @@ class OpenTable:
         self._file = file
         self.manifest = manifest
         self.rows: int = file.metadata.num_rows
-
-    def reader(self, names: Sequence[str] | None = None) -> pa.RecordBatchReader:
-        """A stream of decrypted batches of `names` (all columns if None).
-
-        Reading it raises OSError for bytes that fail authentication; `read` turns that into SealBrokenError.
-        """
-        schema = self._schema(names)
-        batches = (batch.cast(schema) for batch in self._file.iter_batches(batch_size=1 << 16, columns=schema.names))
-        return pa.RecordBatchReader.from_batches(schema, batches)
+        self._coded = manifest.coded_id
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Decrypted batches of `names`, in the order of the file. Raises SealBrokenError, TableRejectedError."""
-        try:
-            for batch in self.reader(names):
-                self._check(batch)
-                yield batch
-        except (OSError, pa.ArrowInvalid) as error:
-            raise SealBrokenError("a page of the sealed table does not open", where=self._where()) from error
+        texts = self._id_texts()
+        for stored in self._stored_batches(names, _BATCH_ROWS):
+            yield from self._written_out(stored, names, texts).to_batches()
 
     def read(self, names: Sequence[str] | None = None) -> pa.Table:
-        """All rows of `names`. Raises SealBrokenError if a page does not authenticate, TableRejectedError."""
+        """All rows of `names` (all columns if None). Raises SealBrokenError, TableRejectedError."""
+        wanted = [column.name for column in self.manifest.columns] if names is None else list(names)
+        schema = self._stored_schema(wanted)
+        with self._opening():
+            stored = self._file.read(columns=schema.names, use_threads=True).select(schema.names).cast(schema)
+            self._check(stored)
+        return self._written_out(stored, wanted, self._id_texts())
+
+    def id_slabs(self, name: str, rows_at_once: int) -> Iterator[IdSlab]:
+        """The column `name`, coded, about `rows_at_once` rows at a time. Raises SealBrokenError, TableRejectedError."""
+        texts_before = 0
+        for stored in self._stored_batches([name], rows_at_once):
+            if CODE in stored.column_names:
+                codes, new = slab_of(stored[name], stored[CODE], texts_before, self._where())
+            else:
+                codes, new = slab_of_plain(stored[name], texts_before, self._where())
+            texts_before += len(new)
+            yield codes, new
+
+    def _stored_batches(self, names: Sequence[str], rows_at_once: int) -> Iterator[pa.Table]:
+        schema = self._stored_schema(names)
+        batches = self._file.iter_batches(batch_size=rows_at_once, columns=schema.names)
+        while True:
+            with self._opening():
+                batch = next(batches, None)
+                if batch is None:
+                    return
+                stored = pa.Table.from_batches([batch]).select(schema.names).cast(schema)
+                self._check(stored)
+            yield stored
+
+    def _written_out(self, stored: pa.Table, names: Sequence[str], texts: IdTexts | None) -> pa.Table:
+        """Stored rows as the declared columns `names`."""
+        if texts is not None and CODE in stored.column_names:
+            assert self._coded is not None, "only coded columns have codes"
+            place = stored.column_names.index(self._coded.name)
+            ids = texts.of(stored[self._coded.name], stored[CODE])
+            stored = stored.set_column(place, self._coded.name, ids)
+        return stored.select(names).cast(self._schema(names))
+
+    def _id_texts(self) -> IdTexts | None:
+        return None if self._coded is None else IdTexts(self._coded.arrow_type, self._where())
+
+    @contextmanager
+    def _opening(self) -> Iterator[None]:
         try:
-            schema = self._schema(names)
-            table = self._file.read(columns=schema.names, use_threads=True).select(schema.names).cast(schema)
-            self._check(table)
+            yield
         except (OSError, pa.ArrowInvalid) as error:
             raise SealBrokenError("a page of the sealed table does not open", where=self._where()) from error
-        return table
 
-    def _check(self, rows: pa.Table | pa.RecordBatch) -> None:
+    def _check(self, stored: pa.Table) -> None:
         """Whoever sealed the file may have left out what `seal_file` asks."""
-        texts = {name: rows.column(place) for place, name in enumerate(rows.schema.names)}
+        texts = {name: stored[name] for name in stored.column_names}
         ids = {column.name for column in self.manifest.columns if column.column.role is Role.USER_ID}
         check_texts(texts, ids, self._where())
 
-    def _schema(self, names: Sequence[str] | None) -> pa.Schema:
-        wanted = list(names) if names is not None else [column.name for column in self.manifest.columns]
-        return arrow_schema([c for n in wanted for c in self.manifest.columns if c.name == n])
+    def _schema(self, names: Sequence[str]) -> pa.Schema:
+        return arrow_schema([c for n in names for c in self.manifest.columns if c.name == n])
+
+    def _stored_schema(self, names: Sequence[str]) -> pa.Schema:
+        columns = [c for n in names for c in self.manifest.columns if c.name == n]
+        return stored_schema(columns, self._coded if self._coded in columns else None)
 
     def _where(self) -> str:
         return f"{self.manifest.dataset_id} v{self.manifest.version}"
+
+
+def stored_schema(columns: Sequence[TableColumn], coded: TableColumn | None) -> pa.Schema:
+    """The Arrow schema of `columns` as they are stored; `coded`: the one that `coded_ids` holds.
+
+    Raises TableRejectedError for a column with the name of the codes.
+    """
+    schema = arrow_schema(columns)
+    if coded is None:
+        return schema
+    if CODE in schema.names:
+        raise TableRejectedError("a column of a sealed table may not be called this", where=CODE)
+    place = schema.get_field_index(coded.name)
+    return schema.set(place, pa.field(coded.name, coded.arrow_type)).append(pa.field(CODE, pa.int32(), nullable=False))
 
 
 def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
@@ -315,7 +378,7 @@ def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
         file = pq.ParquetFile(pa.PythonFile(ciphertext, mode="r"), decryption_properties=properties)
     except (OSError, pa.ArrowInvalid) as error:
         raise SealBrokenError("the file does not open: another key, dataset id or version", where=where) from error
-    if file.schema_arrow.names != [column.name for column in manifest.columns]:
+    if file.schema_arrow.names != stored_schema(manifest.columns, manifest.coded_id).names:
         raise SealBrokenError("the columns differ from the manifest's", where=where)
     if file.metadata.num_rows != manifest.rows:
         raise SealBrokenError("the number of rows differs from the manifest's", where=where)
@@ -334,7 +397,9 @@ def _write_encrypted(
     properties = pe.create_encryption_properties(
         footer_key=dek, aad_prefix=aad_prefix, store_aad_prefix=False, plaintext_footer=False
     )
-    schema, rows = arrow_schema(columns), 0
+    coded = _user_id(columns)
+    schema, rows = stored_schema(columns, coded), 0
+    named = {c.name for c in columns if c.storage == "string" or c.column.kind is Kind.CATEGORY}
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with (
         os.fdopen(descriptor, "wb") as file,
@@ -343,27 +408,59 @@ def _write_encrypted(
             schema,
             compression="zstd",
             encryption_properties=properties,
-            use_dictionary=[c.name for c in columns if c.storage == "string" or c.column.kind is Kind.CATEGORY],
+            # Each text of a coded column stands there once already.
+            use_dictionary=sorted(named - ({coded.name} if coded is not None else set())),
+            column_encoding={CODE: "DELTA_BINARY_PACKED"} if coded is not None else None,
         ) as writer,
+        ThreadPoolExecutor(1) as beside,
     ):
-        pending: list[pa.RecordBatch] = []
-        pending_rows = 0
-        for batch in batches:
-            pending.append(batch)
-            pending_rows += batch.num_rows
-            if pending_rows >= ROW_GROUP_ROWS:
-                writer.write_table(pa.Table.from_batches(pending, schema), row_group_size=ROW_GROUP_ROWS)
-                pending, pending_rows = [], 0
-            rows += batch.num_rows
+        coder = IdCoder(coded.arrow_type, path.name) if coded is not None else None
+        waiting: Future[pa.Table] | None = None
+        for pending in _slabs(batches, arrow_schema(columns)):
+            # While one slab is written, the ids of the next are coded.
+            following = beside.submit(_stored, pending, coded, coder)
+            if waiting is not None:
+                writer.write_table(waiting.result(), row_group_size=ROW_GROUP_ROWS)
+            waiting = following
+            rows += pending.num_rows
             if progress is not None:
                 progress(rows)
-        if pending or rows == 0:
-            writer.write_table(pa.Table.from_batches(pending, schema))
+        if waiting is not None:
+            writer.write_table(waiting.result(), row_group_size=ROW_GROUP_ROWS)
         file.flush()
         os.fsync(file.fileno())
     if rows == 0:
         raise TableRejectedError("the file has no rows")
     return rows
+
+
+def _slabs(batches: Iterator[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
+    """The batches put together to what is coded at once."""
+    pending: list[pa.RecordBatch] = []
+    rows = size = 0
+    for batch in batches:
+        pending.append(batch)
+        rows += batch.num_rows
+        size += batch.nbytes
+        if rows >= _SLAB_ROWS or size >= _SLAB_BYTES:
+            yield pa.Table.from_batches(pending, schema)
+            pending, rows, size = [], 0, 0
+    if rows:
+        yield pa.Table.from_batches(pending, schema)
+
+
+def _stored(rows: pa.Table, coded: TableColumn | None, coder: IdCoder | None) -> pa.Table:
+    """Rows of the declared columns as they are stored."""
+    if coded is None or coder is None:
+        return rows
+    texts, codes = coder.coded(rows[coded.name])
+    place = rows.column_names.index(coded.name)
+    field = pa.field(coded.name, coded.arrow_type)
+    return rows.set_column(place, field, texts).append_column(pa.field(CODE, pa.int32(), nullable=False), codes)
+
+
+def _user_id(columns: Sequence[TableColumn]) -> TableColumn | None:
+    return next((column for column in columns if column.column.role is Role.USER_ID), None)
 
 
 def _aad_prefix(dataset_id: str, version: int) -> bytes:

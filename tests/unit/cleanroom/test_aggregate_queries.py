@@ -16,7 +16,7 @@ from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import ValueType, check_sql
 from adyton.cleanroom.engine import open_engine
 from adyton.cleanroom.errors import TemplateRefusedError
-from adyton.cleanroom.join_keys import KeyedIds, coded, contract_join_key, join_keys
+from adyton.cleanroom.join_keys import contract_join_key, join_keys
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom, stream
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import ContractHash
@@ -295,17 +295,6 @@ def test_join_keys_of_two_runs_cannot_be_compared() -> None:
     fixed = {contract_join_key(one, InsecureFixedRandom(1)) for one in (contract, other)}
 
     assert (len(keys), len(fixed)) == (3, 2)
-
-
-def test_ids_that_come_in_slabs_get_the_keys_that_they_get_at_once() -> None:
-    key = bytes(range(32))
-    slabs = [["a", "b", "a"], ["b", " a", "c"], [], ["c", "b"], ["d"] * 3]
-    keyed = KeyedIds(key)
-    found = [keyed.of(coded(pa.chunked_array([slab[:1], slab[1:]], pa.string()))).tolist() for slab in slabs]
-
-    assert found == [join_keys(pa.chunked_array([slab], pa.string()), key).to_pylist() for slab in slabs]
-    assert keyed.ids.to_pylist() == ["a", "b", " a", "c", "d"]
-    assert keyed.of(coded(pa.chunked_array([], pa.string()))).tolist() == []
 
 
 def test_join_keys_are_hmacs_however_the_ids_are_held() -> None:

@@ -62,7 +62,11 @@ def test_the_owner_opens_what_it_sealed(tmp_path: Path) -> None:
     opened = open_table(sealed_path(tmp_path / "sealed", "log", 1), manifest, owner_dek(manifest, OWNER))
 
     assert opened.read().to_pydict() == table().to_pydict()
-    assert opened.reader(["label"]).read_all().column_names == ["label"]
+    assert pa.Table.from_batches(opened.batches(["label"])).column_names == ["label"]
+    assert (
+        pa.Table.from_batches(opened.batches(["seen", "user_id"])).to_pydict()
+        == opened.read(["seen", "user_id"]).to_pydict()
+    )
     assert load_manifest(manifest_path(tmp_path / "sealed", "log", 1)) == manifest
 
 
