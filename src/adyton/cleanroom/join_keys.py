@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +50,36 @@ def coded(ids: pa.ChunkedArray) -> pa.ChunkedArray:
     # All chunks of one encoding share their dictionary; asking Arrow to unify them would merge it once per chunk.
     indices = pa.concat_arrays([chunk.indices for chunk in chunks])
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, chunks[0].dictionary)], CODED)
+
+
+@dataclass(frozen=True)
+class UserKeys:
+    """Join keys of a table's rows. codes: int32[rows], each a place in `of_code`.   of_code: int64[codes]."""
+
+    codes: NDArray[np.int32]
+    of_code: NDArray[np.int64]
+
+    @classmethod
+    def of_rows(cls, keys: NDArray[np.int64]) -> UserKeys:
+        """From one key per row."""
+        of_code, codes = np.unique(keys, return_inverse=True)
+        return cls(codes.astype(np.int32), of_code)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def rows(self) -> NDArray[np.int64]:
+        """int64[rows] keys."""
+        found: NDArray[np.int64] = self.of_code[self.codes]
+        return found
+
+    def distinct(self) -> NDArray[np.int64]:
+        """Every key that a row has, ascending."""
+        return np.unique(self.of_code[np.bincount(self.codes, minlength=len(self.of_code)) > 0])
+
+    def known_to(self, other: UserKeys) -> NDArray[np.bool_]:
+        """bool[codes]: whether the other table may have rows of the code's user; false only where it has none."""
+        return np.asarray(pc.is_in(pa.array(self.of_code), pa.array(other.of_code)))
 
 
 def text_keys(texts: pa.Array, key: bytes) -> NDArray[np.int64]:

@@ -23,7 +23,7 @@ from adyton.cleanroom.coded_ids import IdSlab
 from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.errors import SealBrokenError
 from adyton.cleanroom.join import PartyTable
-from adyton.cleanroom.join_keys import text_keys
+from adyton.cleanroom.join_keys import UserKeys, text_keys
 from adyton.cleanroom.joined_view import USER_KEY
 from adyton.cleanroom.sealed_table import Manifest, OpenTable, load_manifest
 from adyton.cleanroom.table_columns import arrow_schema, table_schema
@@ -169,20 +169,20 @@ class OpenedTable:
         """All rows and needed columns at once, for jobs that look at rows."""
         return PartyTable(self.dataset_id, self.name, self.whole(), self.schema)
 
-    def user_keys(self, key: bytes) -> NDArray[np.int64]:
-        """int64[rows] join keys under the HMAC key `key`. Raises SealBrokenError."""
-        found, texts = [np.zeros(0, np.int64)], [pa.array([], pa.string())]
-        kept_bytes = 0
+    def user_keys(self, key: bytes) -> UserKeys:
+        """Join keys of all rows under the HMAC key `key`. Raises SealBrokenError."""
+        found, keys, texts = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [pa.array([], pa.string())]
+        of_earlier_files = kept_bytes = 0
         for file in self.files:
-            keys = np.zeros(0, np.int64)
             for codes, new in self._id_slabs(file):
-                keys = np.concatenate([keys, text_keys(new, key)])
-                found.append(keys[codes])
+                found.append(codes + np.int32(of_earlier_files))
+                keys.append(text_keys(new, key))
                 kept_bytes += new.nbytes
                 texts = [*texts, new] if kept_bytes <= KEPT_ID_BYTES else []
+            of_earlier_files = sum(map(len, keys))
         if texts:
             self._distinct = pa.concat_arrays(texts)
-        return np.concatenate(found)
+        return UserKeys(np.concatenate(found), np.concatenate(keys))
 
     def distinct_ids(self) -> pa.Array:
         """User ids as text; an id may be there several times, but not once for each row."""
@@ -199,21 +199,20 @@ class OpenedTable:
         for codes, new in file.id_slabs(self.terms.join_column, SLAB_ROWS):
             yield codes, new.cast(pa.string())
 
-    def part(self, keys: NDArray[np.int64], names: Sequence[str], index: int, parts: int) -> pa.Table:
-        """The rows of the users of one part: `user_key` and `names`. Raises SealBrokenError."""
-        if parts == 1:
+    def part(self, keys: UserKeys, names: Sequence[str], is_wanted: NDArray[np.bool_] | None = None) -> pa.Table:
+        """`user_key` and `names` of all rows, or of those with a wanted code (bool[codes]). Raises SealBrokenError."""
+        if is_wanted is None or is_wanted.all():
             table = self.whole(names) if names else pa.table({})
-            return pa.table({USER_KEY: keys, **{name: table[name] for name in names}})
-        is_mine = (keys % parts) == index
+            return pa.table({USER_KEY: keys.rows(), **{name: table[name] for name in names}})
+        is_mine = is_wanted[keys.codes]
+        mine = pa.array(keys.of_code[keys.codes[is_mine]])
         if not names:
-            return pa.table({USER_KEY: keys[is_mine]})
+            return pa.table({USER_KEY: mine})
         kept, place = [], 0
         for batch in self._batches(names):
-            mine = is_mine[place : place + batch.num_rows]
+            kept.append(batch.filter(pa.array(is_mine[place : place + batch.num_rows])))
             place += batch.num_rows
-            kept.append(batch.filter(pa.array(mine)))
-        table = pa.Table.from_batches(kept, self._schema(names))
-        return table.add_column(0, USER_KEY, pa.array(keys[is_mine]))
+        return pa.Table.from_batches(kept, self._schema(names)).add_column(0, USER_KEY, mine)
 
     def _schema(self, names: Sequence[str]) -> pa.Schema:
         return arrow_schema([c for n in names for c in self.terms.columns if c.name == n])

@@ -23,6 +23,7 @@ from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import CheckedQuery
 from adyton.cleanroom.engine import Engine, EngineKind, open_engine_of
 from adyton.cleanroom.join import JoinCounts
+from adyton.cleanroom.join_keys import UserKeys
 from adyton.cleanroom.joined_view import USER_KEY, WEIGHT, JoinedView, newest_known, view_expression
 from adyton.cleanroom.opened_inputs import OpenedTable
 from adyton.kernel.ids import DatasetId
@@ -39,12 +40,12 @@ _TEXT_BYTES, _NUMBER_BYTES = 32, 8
 class UserLevelWork:
     """The tables of one job with their join keys.
 
-    tables: the base first.   keys: int64[rows] of each.   known: what earlier runs knew of partners, by short name.
+    tables: the base first.   keys: of each.   known: what earlier runs knew of partners, by short name.
     past_users, past_rows: of earlier runs, by short name.   parts: how many; as memory asks if None.
     """
 
     tables: Sequence[OpenedTable]
-    keys: Sequence[NDArray[np.int64]]
+    keys: Sequence[UserKeys]
     memory_mb: int
     threads: int
     engine: EngineKind = EngineKind.DUCKDB
@@ -56,8 +57,8 @@ class UserLevelWork:
     def counts(self) -> JoinCounts:
         """The size of the join, earlier runs included."""
         each = [
-            np.union1d(keys, self.past_users[one.name].to_numpy()) if one.name in self.past_users else np.unique(keys)
-            for one, keys in zip(self.tables, self.keys, strict=True)
+            np.union1d(users, self.past_users[one.name].to_numpy()) if one.name in self.past_users else users
+            for one, users in zip(self.tables, (keys.distinct() for keys in self.keys), strict=True)
         ]
         rows = [len(k) + self.past_rows.get(one.name, 0) for one, k in zip(self.tables, self.keys, strict=True)]
         mine, theirs = each[0], np.unique(np.concatenate([np.zeros(0, np.int64), *each[1:]]))
@@ -75,7 +76,8 @@ class UserLevelWork:
         parts = self.parts or self._parts_needed(read)
         share = max(32, int(self.memory_mb * (ENGINE_SHARE if parts > 1 else 1.0)))
         with open_engine_of(self.engine, share, self.threads) as engine:
-            found = [engine.run(self._part(engine, view, query, request, read, i, parts)) for i in range(parts)]
+            asked = self._asked_for()
+            found = [engine.run(self._part(engine, view, query, request, read, asked, i, parts)) for i in range(parts)]
         return found[0] if parts == 1 else added_up(pa.concat_tables(found), len(query.groups))
 
     def newly_known(self, columns: Mapping[DatasetId, Sequence[str]]) -> dict[str, pa.Table]:
@@ -83,7 +85,7 @@ class UserLevelWork:
         result = {}
         for one, keys in zip(self.tables[1:], self.keys[1:], strict=True):
             names = [*dict.fromkeys([*_time_of(one), *columns[one.dataset_id]])]
-            rows = one.part(keys, names, 0, 1)
+            rows = one.part(keys, names)
             result[one.name] = newest_known(self.known.get(one.name), rows, next(iter(_time_of(one)), None))
         return result
 
@@ -94,6 +96,7 @@ class UserLevelWork:
         query: CheckedQuery,
         request: AggregateRequest,
         read: Mapping[str, Sequence[str]],
+        asked: Sequence[NDArray[np.bool_]],
         index: int,
         parts: int,
     ) -> Any:
@@ -101,13 +104,23 @@ class UserLevelWork:
         times = {one.dataset_id: time for one in self.tables for time in _time_of(one)}
         registered: dict[DatasetId, Any] = {}
         with ThreadPoolExecutor(self.threads) as pool:
-            pairs = zip(self.tables, self.keys, strict=True)
-            found = list(pool.map(lambda pair: pair[0].part(pair[1], read[pair[0].name], index, parts), pairs))
+            wanted = [
+                codes if parts == 1 else codes & (keys.of_code % parts == index)
+                for keys, codes in zip(self.keys, asked, strict=True)
+            ]
+            each = zip(self.tables, self.keys, wanted, strict=True)
+            found = list(pool.map(lambda one: one[0].part(one[1], read[one[0].name], one[2]), each))
         for place, (one, rows) in enumerate(zip(self.tables, found, strict=True)):
             if one.name in self.known:
                 rows = _with_known(rows, self.known[one.name], index, parts)
             registered[one.dataset_id] = engine.register(f"table_{place}", rows)
         return bounded_groups(view_expression(view, registered, times, query.columns), query, request)
+
+    def _asked_for(self) -> list[NDArray[np.bool_]]:
+        """By table, the codes whose rows the view reads: of a partner, users of the base only."""
+        base, *partners = self.keys
+        everyone = np.ones(len(base.of_code), np.bool_)
+        return [everyone, *(keys.known_to(base) for keys in partners)]
 
     def _read_columns(self, one: OpenedTable, sources: Mapping[DatasetId, Sequence[str]]) -> list[str]:
         stored = set(sources[one.dataset_id])

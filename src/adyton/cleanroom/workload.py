@@ -7,10 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from adyton.cleanroom.aggregate import aggregates_bytes, noised_result
 from adyton.cleanroom.contract import Contract, Output, Template
@@ -28,7 +26,7 @@ from adyton.cleanroom.join import (
     rows_to_keep,
     with_earlier_rows,
 )
-from adyton.cleanroom.join_keys import contract_join_key
+from adyton.cleanroom.join_keys import UserKeys, contract_join_key
 from adyton.cleanroom.join_state import NEVER_MS, JoinState, PartyPast, check_order, past_of, users_with
 from adyton.cleanroom.joined_view import joined_view
 from adyton.cleanroom.literal_scan import LiteralScan, texts_of
@@ -174,9 +172,8 @@ class Workload:
             past_rows=past.party_rows if past else {},
         )
 
-    def _user_keys(self, key: bytes) -> list[NDArray[np.int64]]:
-        # Decoding a column of ids is one thread's work, so tables are decoded side by side; large ones one by one where
-        # memory is short, for the room that their ids take as text.
+    def _user_keys(self, key: bytes) -> list[UserKeys]:
+        # Large tables one by one where memory is short, for the room that decoding takes.
         is_tight = self.job.memory_mb < ROOMY_MB and any(one.rows > SLAB_ROWS for one in self.tables)
         with ThreadPoolExecutor(1 if is_tight else self.threads) as pool:
             found = list(pool.map(lambda one: one.user_keys(key), self.tables))
@@ -206,7 +203,7 @@ class Workload:
         return JoinState(
             join_key=key,
             versions={str(one.dataset_id): one.newest_version for one in self.tables},
-            users={n: users_with(past.users.get(n) if past else None, keys) for n, keys in named},
+            users={n: users_with(past.users.get(n) if past else None, keys.distinct()) for n, keys in named},
             party_rows={n: len(keys) + (past.party_rows.get(n, 0) if past else 0) for n, keys in named},
             watermark_ms=watermark_ms,
             parties=parties,

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import ValueType, check_sql
 from adyton.cleanroom.contract import DatasetTerms
+from adyton.cleanroom.join_keys import UserKeys
 from adyton.cleanroom.joined_view import JoinedView, ViewColumn, newest_known
 from adyton.cleanroom.opened_inputs import OpenedTable
 from adyton.cleanroom.table_columns import TableColumn
@@ -84,7 +85,7 @@ def opened(dataset_id: DatasetId, name: str, rows: list[Any], first_time: int) -
     )
     terms = DatasetTerms(dataset_id, 1, PartyName(name), "users", COLUMNS, "user_id", len(rows), "0" * 64)
     one = OpenedTable(dataset_id, name, terms, tuple(table.column_names), [Rows(table)])  # type: ignore[list-item]
-    return one, np.array([r[0] for r in rows], np.int64)
+    return one, UserKeys.of_rows(np.array([r[0] for r in rows], np.int64))
 
 
 def work(base: Any, partner: Any, **more: Any) -> UserLevelWork:
@@ -120,6 +121,20 @@ def test_what_is_known_of_a_partner_after_several_days_is_what_all_days_say(
         assert found == groups(work(base, opened(PARTNER, "feeds", everything, 0), parts=1))
         known = work(base, partner, known=known).newly_known({PARTNER: ("city", "spent")})
         assert known["feeds"].num_rows <= 3 * 9
+
+
+@settings(max_examples=6, deadline=None)
+@given(ads=ROWS, feeds=ROWS)
+def test_rows_of_users_whom_the_base_does_not_know_change_nothing(ads: list[Any], feeds: list[Any]) -> None:
+    """The enclave leaves them out before it joins, and what is left is in the order that it was."""
+    base, partner = opened(BASE, "ads", ads, 0), opened(PARTNER, "feeds", feeds, 0)
+    strangers = [(row[0] + 100, *row[1:]) for row in feeds]
+
+    assert groups(work(base, opened(PARTNER, "feeds", feeds + strangers, 0))) == groups(work(base, partner))
+    keys, is_wanted = partner[1], partner[1].known_to(base[1])
+    rows = partner[0].part(keys, ["city"], is_wanted).to_pylist()
+    known = {row[0] for row in ads}
+    assert rows == [{"user_key": user, "city": city} for user, city, _ in feeds if user in known]
 
 
 def test_counts_of_a_new_day_include_the_users_of_earlier_days() -> None:

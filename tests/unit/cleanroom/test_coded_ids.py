@@ -116,7 +116,7 @@ def test_keys_of_a_sealed_table_are_those_of_its_ids(
     table = joined(file)
 
     assert file.read()["user_id"].to_pylist() == ids
-    assert table.user_keys(KEY).tolist() == wanted_keys(ids)
+    assert table.user_keys(KEY).rows().tolist() == wanted_keys(ids)
     assert table.distinct_ids().to_pylist() == list(dict.fromkeys(str(one) for one in ids))
     assert joined(file).distinct_ids().to_pylist() == list(dict.fromkeys(str(one) for one in ids))
 
@@ -124,7 +124,7 @@ def test_keys_of_a_sealed_table_are_those_of_its_ids(
 def test_another_join_column_than_the_user_id_is_coded_as_it_is_read(tmp_path: Path) -> None:
     file = opened(tmp_path, sealed(tmp_path, ["u1", "u2"]))
 
-    assert joined(file, "label").user_keys(KEY).tolist() == text_keys(pa.array(["0", "0"]), KEY).tolist()
+    assert joined(file, "label").user_keys(KEY).rows().tolist() == text_keys(pa.array(["0", "0"]), KEY).tolist()
 
 
 def test_tables_of_format_1_are_still_read(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_tables_of_format_1_are_still_read(tmp_path: Path) -> None:
     file = open_table(sealed_path(tmp_path, "log", 1), Manifest.from_json(manifest.as_json()), dek)
 
     assert file.read().to_pydict() == rows.to_pydict()
-    assert joined(file).user_keys(KEY).tolist() == wanted_keys(ids)
+    assert joined(file).user_keys(KEY).rows().tolist() == wanted_keys(ids)
 
 
 def test_an_owner_that_seals_strange_codes_is_refused(tmp_path: Path) -> None:
