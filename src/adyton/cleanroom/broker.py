@@ -8,8 +8,10 @@
        │                                        │  every named check passed
        │ <────── data key, HPKE to that key ─── │  grant or refusal goes to a hash-chained log
 
-A nonce is used up by the first request that shows it, also by one that is refused. Every owner of a joined table has a
-broker of its own; a job runs only if all of them release. Source: cleanroom §2.1.
+A nonce is used up by the first request that shows it, also by one that is refused. A request also says where the
+enclave's privacy ledger stands; one that does not go on from what the broker was told before gets no key, and an
+enclave that has settled tells the brokers before anything leaves it (`ledger_claim`). Every owner of a joined table has
+a broker of its own; a job runs only if all of them release. Source: cleanroom §2.1.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from adyton.cleanroom.attestation.errors import (
     DatasetNotOwnedError,
     EvidenceRefusedError,
     KeyRequestError,
+    LedgerMovedError,
     ReplayedNonceError,
     StaleNonceError,
     UnknownNonceError,
@@ -36,6 +39,8 @@ from adyton.cleanroom.attestation.expected import Expected
 from adyton.cleanroom.attestation.verify import require, verify
 from adyton.cleanroom.broker_store import BrokerStore, NonceUse
 from adyton.cleanroom.key_wrap import unwrap_key, wrap_info, wrap_key
+from adyton.cleanroom.ledger_claim import LedgerClaim, check_claim, head_json
+from adyton.cleanroom.ledger_store import CounterValue
 from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.audit import AuditEntry
 from adyton.kernel.canonical import Json
@@ -111,12 +116,33 @@ class KeyRequest:
     public_key: bytes
     contract_hash: ContractHash
     certificates: tuple[bytes, ...] = ()
+    ledger: LedgerClaim | None = None
 
     def __post_init__(self) -> None:
-        if len(self.nonce) != NONCE_BYTES:
-            raise KeyRequestError(f"a nonce has {NONCE_BYTES} bytes", where="nonce")
-        if len(self.public_key) != PUBLIC_KEY_BYTES:
-            raise KeyRequestError(f"an X25519 key has {PUBLIC_KEY_BYTES} bytes", where="public_key")
+        _check_lengths(self)
+
+
+@dataclass(frozen=True)
+class LedgerReport:
+    """An enclave that has settled says where its ledger stands. `public_key`: raw Ed25519, which signs the receipt."""
+
+    platform: Platform
+    evidence: bytes
+    nonce: bytes
+    public_key: bytes
+    contract_hash: ContractHash
+    ledger: LedgerClaim
+    certificates: tuple[bytes, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check_lengths(self)
+
+
+def _check_lengths(request: KeyRequest | LedgerReport) -> None:
+    if len(request.nonce) != NONCE_BYTES:
+        raise KeyRequestError(f"a nonce has {NONCE_BYTES} bytes", where="nonce")
+    if len(request.public_key) != PUBLIC_KEY_BYTES:
+        raise KeyRequestError(f"a public key has {PUBLIC_KEY_BYTES} bytes", where="public_key")
 
 
 @dataclass(frozen=True)
@@ -183,14 +209,16 @@ class KeyBroker:
         """The data key wrapped to the attested key, if every rule and every named check says yes.
 
         Raises ReplayedNonceError, StaleNonceError, UnknownNonceError, ContractNotActiveError, ContractExpiredError,
-        DatasetNotOwnedError, EvidenceRefusedError (naming the checks), KeyRequestError (a public key that cannot be
-        used); each of them is in the log. Nothing is released if the log cannot be written.
+        DatasetNotOwnedError, EvidenceRefusedError (naming the checks), LedgerNotContinuedError, LedgerMovedError (ask
+        again), KeyRequestError (a public key that cannot be used); each of them is in the log. Nothing is released if
+        the log cannot be written.
         """
         at_ms = self._clock.now_ms()
         try:
             verdict, wrapped = self._decide(request, at_ms)
         except (RefusedError, KeyRequestError) as refusal:
-            self._store.append(at_ms=at_ms, kind="refused", body=_refusal_body(request, refusal))
+            body = {"dataset_id": str(request.dataset_id), **_refusal_body(request, refusal)}
+            self._store.append(at_ms=at_ms, kind="refused", body=body)
             raise
         assert verdict.measurement is not None, "a verdict that holds has a measurement"
         entry = self._store.append(at_ms=at_ms, kind="granted", body=_grant_body(request, verdict))
@@ -205,17 +233,32 @@ class KeyBroker:
             log_hash=entry.entry_hash,
         )
 
+    def settled(self, report: LedgerReport) -> str:
+        """Remember where the ledger stands; gives the newest hash of the log.
+
+        Raises as `release` does; then the enclave lets nothing out.
+        """
+        at_ms = self._clock.now_ms()
+        try:
+            self._use_nonce(report.nonce, at_ms)
+            require(self._verified(report, self._terms(report.contract_hash, at_ms), at_ms))
+            self._take_ledger(report.ledger)
+        except (RefusedError, KeyRequestError) as refusal:
+            self._store.append(at_ms=at_ms, kind="refused", body=_refusal_body(report, refusal))
+            raise
+        return self._store.append(at_ms=at_ms, kind="settled", body=_request_body(report)).entry_hash
+
+    def ledger_head(self) -> CounterValue | None:
+        """What an enclave has to go on from; None where this broker was told of no ledger yet."""
+        return self._store.ledger_head()
+
     def log(self) -> tuple[AuditEntry, ...]:
         """Every grant and refusal, oldest first."""
         return self._store.log()
 
     def _decide(self, request: KeyRequest, at_ms: int) -> tuple[Verdict, bytes]:
         self._use_nonce(request.nonce, at_ms)
-        terms = self._active_contracts(request.contract_hash)
-        if terms is None or terms.contract_hash != request.contract_hash:
-            raise ContractNotActiveError("no active contract with this hash", where=f"broker of {self.owner}")
-        if at_ms >= terms.expires_at_ms:
-            raise ContractExpiredError("the contract has expired", where=f"broker of {self.owner}")
+        terms = self._terms(request.contract_hash, at_ms)
         data_key = None
         if request.dataset_id in terms.dataset_ids:
             data_key = self._data_keys(DatasetId(terms.key_names.get(request.dataset_id, request.dataset_id)))
@@ -223,18 +266,39 @@ class KeyBroker:
             raise DatasetNotOwnedError(
                 "this owner has no such dataset in the contract", where=f"broker of {self.owner}"
             )
+        with data_key:
+            verdict = require(self._verified(request, terms, at_ms))
+            wrapped = self._wrapped(data_key, request)
+        # Last, since it is remembered: only what measured code says of its ledger counts.
+        self._take_ledger(request.ledger)
+        return verdict, wrapped
+
+    def _terms(self, contract_hash: ContractHash, at_ms: int) -> ContractTerms:
+        terms = self._active_contracts(contract_hash)
+        if terms is None or terms.contract_hash != contract_hash:
+            raise ContractNotActiveError("no active contract with this hash", where=f"broker of {self.owner}")
+        if at_ms >= terms.expires_at_ms:
+            raise ContractExpiredError("the contract has expired", where=f"broker of {self.owner}")
+        return terms
+
+    def _verified(self, request: KeyRequest | LedgerReport, terms: ContractTerms, at_ms: int) -> Verdict:
+        statement = request.ledger.statement() if request.ledger is not None else b""
         expected = replace(
             self._reference,
             at_ms=at_ms,
             nonce=request.nonce,
-            binding=binding_hash(request.nonce, request.contract_hash, request.public_key),
+            binding=binding_hash(request.nonce, request.contract_hash, request.public_key, statement),
             allowed_measurements=terms.measurements,
             allow_dev=terms.allow_dev,
             certificates=(*self._reference.certificates, *request.certificates),
         )
-        with data_key:
-            verdict = require(verify(request.platform, request.evidence, expected=expected))
-            return verdict, self._wrapped(data_key, request)
+        return verify(request.platform, request.evidence, expected=expected)
+
+    def _take_ledger(self, claim: LedgerClaim | None) -> None:
+        where = f"broker of {self.owner}"
+        check_claim(claim, self._store.ledger_head(), where)
+        if claim is not None and not self._store.move_ledger_head(claim.known, claim.head):
+            raise LedgerMovedError("another enclave settled meanwhile", where=where, hint="ask for a new nonce")
 
     def _wrapped(self, data_key: SecretBytes, request: KeyRequest) -> bytes:
         try:
@@ -280,18 +344,19 @@ def _info(dataset_id: DatasetId, contract_hash: ContractHash, nonce: bytes) -> b
     return wrap_info(GRANT_DOMAIN, context)
 
 
-def _request_body(request: KeyRequest) -> dict[str, Json]:
+def _request_body(request: KeyRequest | LedgerReport) -> dict[str, Json]:
     return {
-        "dataset_id": str(request.dataset_id),
         "contract_hash": str(request.contract_hash),
         "platform": request.platform.value,
         "public_key": request.public_key.hex(),
         "nonce": request.nonce.hex(),
+        "ledger": head_json(request.ledger.head) if request.ledger is not None else None,
     }
 
 
 def _grant_body(request: KeyRequest, verdict: Verdict) -> dict[str, Json]:
     return {
+        "dataset_id": str(request.dataset_id),
         **_request_body(request),
         "development": request.platform.is_development,
         "measurement": verdict.measurement,
@@ -299,6 +364,6 @@ def _grant_body(request: KeyRequest, verdict: Verdict) -> dict[str, Json]:
     }
 
 
-def _refusal_body(request: KeyRequest, refusal: RefusedError | KeyRequestError) -> dict[str, Json]:
+def _refusal_body(request: KeyRequest | LedgerReport, refusal: RefusedError | KeyRequestError) -> dict[str, Json]:
     failed: list[Json] = list(refusal.failed) if isinstance(refusal, EvidenceRefusedError) else []
     return {**_request_body(request), "error": type(refusal).__name__, "what": refusal.what, "failed": failed}

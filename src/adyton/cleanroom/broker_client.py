@@ -8,14 +8,17 @@ from typing import Self
 import httpx
 
 from adyton.cleanroom.attestation.errors import BrokerProtocolError, BrokerUnavailableError
-from adyton.cleanroom.broker import KeyGrant, KeyRequest
+from adyton.cleanroom.broker import KeyGrant, KeyRequest, LedgerReport
 from adyton.cleanroom.broker_wire import (
+    challenge_from_bytes,
     error_from_bytes,
     grant_from_bytes,
     log_from_bytes,
-    nonce_from_bytes,
+    noted_from_bytes,
+    report_to_json,
     request_to_json,
 )
+from adyton.cleanroom.ledger_store import CounterValue
 from adyton.kernel.audit import AuditEntry
 from adyton.kernel.canonical import canonical_bytes
 
@@ -49,7 +52,15 @@ class BrokerClient:
 
     def nonce(self) -> bytes:
         """32 bytes, good for one request. Raises BrokerUnavailableError, BrokerProtocolError."""
-        return nonce_from_bytes(self._call("POST", "/nonce", b"{}"))
+        return self.challenge()[0]
+
+    def challenge(self) -> tuple[bytes, CounterValue | None]:
+        """A nonce, and the head that the enclave's ledger has to go on from. Raises as `nonce`."""
+        return challenge_from_bytes(self._call("POST", "/nonce", b"{}"))
+
+    def settled(self, report: LedgerReport) -> str:
+        """Tell where the ledger stands; gives the log's newest hash. Raises what `KeyBroker.settled` raises."""
+        return noted_from_bytes(self._call("POST", "/settled", canonical_bytes(report_to_json(report))))
 
     def release(self, request: KeyRequest) -> KeyGrant:
         """The grant for `request`. Raises what `KeyBroker.release` raises, and BrokerProtocolError."""

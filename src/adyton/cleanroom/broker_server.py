@@ -21,7 +21,14 @@ from starlette.routing import Route
 
 from adyton.cleanroom.attestation.errors import BrokerUnavailableError, KeyRequestError
 from adyton.cleanroom.broker import KeyBroker
-from adyton.cleanroom.broker_wire import MAX_BODY_BYTES, error_to_json, request_from_bytes, status_of
+from adyton.cleanroom.broker_wire import (
+    MAX_BODY_BYTES,
+    error_to_json,
+    report_from_bytes,
+    request_from_bytes,
+    status_of,
+)
+from adyton.cleanroom.ledger_claim import head_json
 from adyton.kernel.audit import GENESIS_HASH
 from adyton.kernel.errors import AdytonError
 
@@ -33,11 +40,17 @@ def broker_app(broker: KeyBroker) -> Starlette:
 
     async def nonce(request: Request) -> Response:
         await _body(request)
-        return JSONResponse({"nonce": (await run_in_threadpool(broker.issue_nonce)).hex()})
+        issued = (await run_in_threadpool(broker.issue_nonce)).hex()
+        head = await run_in_threadpool(broker.ledger_head)
+        return JSONResponse({"nonce": issued, "ledger": head_json(head) if head is not None else None})
 
     async def release(request: Request) -> Response:
         key_request = request_from_bytes(await _body(request))
         return JSONResponse((await run_in_threadpool(broker.release, key_request)).as_json())
+
+    async def settled(request: Request) -> Response:
+        report = report_from_bytes(await _body(request))
+        return JSONResponse({"log_hash": await run_in_threadpool(broker.settled, report)})
 
     async def log(request: Request) -> Response:  # noqa: ARG001
         entries = await run_in_threadpool(broker.log)
@@ -53,6 +66,7 @@ def broker_app(broker: KeyBroker) -> Starlette:
         routes=[
             Route("/nonce", nonce, methods=["POST"]),
             Route("/release", release, methods=["POST"]),
+            Route("/settled", settled, methods=["POST"]),
             Route("/log", log, methods=["GET"]),
         ],
         exception_handlers={AdytonError: on_error},

@@ -1,4 +1,5 @@
-"""A broker's durable memory: every nonce it ever issued, and a hash-chained log of what it granted and refused.
+"""A broker's durable memory: every nonce it ever issued, the newest head of its owner's privacy ledger that it was told
+of, and a hash-chained log of what it granted and refused.
 
 One SQLite file. A nonce is used at most once, across threads, processes and restarts: it is looked up and marked
 inside one immediate transaction, and rows are never deleted (cleanroom §1.3, "store used nonces durably").
@@ -16,7 +17,8 @@ from enum import Enum
 from pathlib import Path
 
 from adyton.cleanroom.attestation.errors import BrokerUnavailableError
-from adyton.kernel.audit import AuditEntry, link
+from adyton.cleanroom.ledger_store import CounterValue
+from adyton.kernel.audit import GENESIS_HASH, AuditEntry, link
 from adyton.kernel.canonical import Json, canonical_bytes
 
 _SCHEMA = """
@@ -26,6 +28,11 @@ CREATE TABLE IF NOT EXISTS nonces (
     used_at_ms INTEGER
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS open_nonces ON nonces (issued_at_ms) WHERE used_at_ms IS NULL;
+CREATE TABLE IF NOT EXISTS ledger_head (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    entries INTEGER NOT NULL,
+    newest_hash TEXT NOT NULL
+);
 CREATE TABLE IF NOT EXISTS log (
     sequence INTEGER PRIMARY KEY,
     at_ms INTEGER NOT NULL,
@@ -88,6 +95,30 @@ class BrokerStore:
             # A clock that was set back must not give an old nonce a second life.
             return NonceUse.FIRST if 0 <= at_ms - issued_at_ms <= life_ms else NonceUse.STALE
 
+    def ledger_head(self) -> CounterValue | None:
+        """The newest head of the owner's ledger that an enclave spoke of; None before the first."""
+        with self._lock, _reported(self._path):
+            return _head(self._db)
+
+    def move_ledger_head(self, known: CounterValue, head: CounterValue) -> bool:
+        """Remember `head` if `known` is still the newest; whether it was. Of two that both go on from one head, the
+        second is told no, so that a ledger cannot be forked."""
+        with self._transaction() as db:
+            if (_head(db) or CounterValue(0, GENESIS_HASH)) != known:
+                return False
+            db.execute("INSERT OR REPLACE INTO ledger_head VALUES (1, ?, ?)", (head.entries, head.newest_hash))
+            return True
+
+    def forget_ledger_head(self, at_ms: int) -> CounterValue | None:
+        """Take the next ledger that an enclave speaks of, whatever it is; gives what was forgotten. Goes to the log."""
+        forgotten = self.ledger_head()
+        if forgotten is not None:
+            body: dict[str, Json] = {"entries": forgotten.entries, "newest_hash": forgotten.newest_hash}
+            self.append(at_ms=at_ms, kind="ledger-forgotten", body=body)
+            with self._transaction() as db:
+                db.execute("DELETE FROM ledger_head")
+        return forgotten
+
     def append(self, *, at_ms: int, kind: str, body: Mapping[str, Json]) -> AuditEntry:
         """Add one entry to the log and give it back."""
         with self._transaction() as db:
@@ -122,6 +153,11 @@ class BrokerStore:
                 self._db.execute("ROLLBACK")
                 raise
             self._db.execute("COMMIT")
+
+
+def _head(db: sqlite3.Connection) -> CounterValue | None:
+    row = db.execute("SELECT entries, newest_hash FROM ledger_head").fetchone()
+    return None if row is None else CounterValue(*row)
 
 
 def _hash(nonce: bytes) -> bytes:

@@ -1,7 +1,8 @@
 """The broker's HTTP bodies, parsed once at each edge. Bytes are lower-case hex in JSON.
 
-    POST /nonce    {}                                     -> {"nonce"}
+    POST /nonce    {}                                     -> {"nonce", "ledger": the head to go on from, or null}
     POST /release  a key request                          -> a key grant
+    POST /settled  a ledger report                        -> {"log_hash"}
     GET  /log                                             -> {"owner", "entries": [...], "newest_hash"}
 
 Errors are `AdytonError.as_json()` with the names of failed checks beside it.
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from adyton.cleanroom.attestation.checks import Platform
 from adyton.cleanroom.attestation.errors import (
@@ -22,11 +23,15 @@ from adyton.cleanroom.attestation.errors import (
     DatasetNotOwnedError,
     EvidenceRefusedError,
     KeyRequestError,
+    LedgerMovedError,
+    LedgerNotContinuedError,
     ReplayedNonceError,
     StaleNonceError,
     UnknownNonceError,
 )
-from adyton.cleanroom.broker import KeyGrant, KeyRequest
+from adyton.cleanroom.broker import KeyGrant, KeyRequest, LedgerReport
+from adyton.cleanroom.ledger_claim import LedgerClaim
+from adyton.cleanroom.ledger_store import CounterValue
 from adyton.kernel.audit import AuditEntry
 from adyton.kernel.canonical import Json
 from adyton.kernel.errors import AdytonError, BadInputError, RefusedError, UnavailableError
@@ -42,18 +47,39 @@ class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class _Request(_Body):
-    dataset_id: _Name
+class _Head(_Body):
+    entries: Annotated[int, Field(ge=0, lt=1 << 53)]
+    newest_hash: _Sha256
+
+
+class _Claim(_Body):
+    head: _Head
+    known: _Head
+    hash_at_known: _Sha256 | None
+
+
+class _Report(_Body):
     platform: _Name
     evidence: _Hex
     nonce: _Sha256
     public_key: _Sha256
     contract_hash: _Sha256
     certificates: list[_Hex] = []
+    ledger: _Claim
+
+
+class _Request(_Report):
+    dataset_id: _Name
+    ledger: _Claim | None = None  # type: ignore[assignment]  # keys without a ledger are asked for, reports not made
 
 
 class _Nonce(_Body):
     nonce: _Sha256
+    ledger: _Head | None = None
+
+
+class _Noted(_Body):
+    log_hash: _Sha256
 
 
 class _Grant(_Body):
@@ -93,14 +119,18 @@ class _Error(BaseModel):
 
 
 def request_to_json(request: KeyRequest) -> dict[str, Json]:
+    return {"dataset_id": str(request.dataset_id), **report_to_json(request)}
+
+
+def report_to_json(request: KeyRequest | LedgerReport) -> dict[str, Json]:
     return {
-        "dataset_id": str(request.dataset_id),
         "platform": request.platform.value,
         "evidence": request.evidence.hex(),
         "nonce": request.nonce.hex(),
         "public_key": request.public_key.hex(),
         "contract_hash": str(request.contract_hash),
         "certificates": [certificate.hex() for certificate in request.certificates],
+        "ledger": request.ledger.as_json() if request.ledger is not None else None,
     }
 
 
@@ -121,15 +151,45 @@ def request_from_bytes(body: bytes) -> KeyRequest:
         public_key=bytes.fromhex(parsed.public_key),
         contract_hash=ContractHash(parsed.contract_hash),
         certificates=tuple(bytes.fromhex(certificate) for certificate in parsed.certificates),
+        ledger=_claim(parsed.ledger) if parsed.ledger is not None else None,
     )
 
 
-def nonce_from_bytes(body: bytes) -> bytes:
-    """The 32 bytes in a broker's answer. Raises BrokerProtocolError."""
+def report_from_bytes(body: bytes) -> LedgerReport:
+    """The report in an HTTP body. Raises KeyRequestError naming the field, never its value."""
     try:
-        return bytes.fromhex(_Nonce.model_validate_json(body).nonce)
+        parsed = _Report.model_validate_json(body)
+        platform = Platform(parsed.platform)
+    except ValidationError as error:
+        raise KeyRequestError("the ledger report is malformed", where=_fields(error)) from None
+    except ValueError:
+        raise KeyRequestError("the platform is unknown", where="platform") from None
+    return LedgerReport(
+        platform=platform,
+        evidence=bytes.fromhex(parsed.evidence),
+        nonce=bytes.fromhex(parsed.nonce),
+        public_key=bytes.fromhex(parsed.public_key),
+        contract_hash=ContractHash(parsed.contract_hash),
+        ledger=_claim(parsed.ledger),
+        certificates=tuple(bytes.fromhex(certificate) for certificate in parsed.certificates),
+    )
+
+
+def challenge_from_bytes(body: bytes) -> tuple[bytes, CounterValue | None]:
+    """The 32 bytes in a broker's answer, and the ledger's head to go on from. Raises BrokerProtocolError."""
+    try:
+        parsed = _Nonce.model_validate_json(body)
     except ValidationError as error:
         raise BrokerProtocolError("the broker's nonce is malformed", where=_fields(error)) from None
+    return bytes.fromhex(parsed.nonce), _value(parsed.ledger) if parsed.ledger is not None else None
+
+
+def noted_from_bytes(body: bytes) -> str:
+    """The log's newest hash in a broker's answer to a report. Raises BrokerProtocolError."""
+    try:
+        return _Noted.model_validate_json(body).log_hash
+    except ValidationError as error:
+        raise BrokerProtocolError("the broker's answer is malformed", where=_fields(error)) from None
 
 
 def grant_from_bytes(body: bytes) -> KeyGrant:
@@ -187,6 +247,8 @@ _ERRORS: dict[str, type[AdytonError]] = {
         ContractNotActiveError,
         ContractExpiredError,
         DatasetNotOwnedError,
+        LedgerNotContinuedError,
+        LedgerMovedError,
         BrokerUnavailableError,
     )
 }
@@ -212,6 +274,14 @@ def status_of(error: AdytonError) -> int:
         if isinstance(error, kind):
             return status
     return 500
+
+
+def _value(head: _Head) -> CounterValue:
+    return CounterValue(head.entries, head.newest_hash)
+
+
+def _claim(claim: _Claim) -> LedgerClaim:
+    return LedgerClaim(_value(claim.head), _value(claim.known), claim.hash_at_known)
 
 
 def _fields(error: ValidationError) -> str:

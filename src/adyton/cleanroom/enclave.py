@@ -6,11 +6,12 @@
     4 ledger      everything that noise will cover is reserved with every owner, before anything is computed
     5 work        join, features, templates, attacks (`workload`)
     6 gate        every check of every output; one failure stops all
-    7 settle      reservations become spending
+    7 settle      reservations become spending; every owner's broker is told where the ledger stands
     8 seal        each output to each recipient; receipt signed with the attested key
 
-Nothing is written or sent before 8, so a job that dies earlier released nothing and `LedgerStore.settle_crashed` gives
-its reservations back. A refusal by the gate is settled as spent: it was computed from what the noise already paid for.
+Nothing but the ledger is written or sent before 8, so a job that dies earlier released nothing and
+`LedgerStore.settle_crashed` gives its reservations back. A refusal by the gate is settled as spent: it was computed
+from what the noise already paid for.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from adyton.cleanroom.gate import GateLimits, require_all
 from adyton.cleanroom.hardening import Measure
 from adyton.cleanroom.job import JobSpec, Progress
 from adyton.cleanroom.joined_view import short_name
-from adyton.cleanroom.key_exchange import EnclaveKeys, EvidenceMaker, fetch_key
+from adyton.cleanroom.key_exchange import EnclaveKeys, EvidenceMaker, fetch_key, tell_settled
 from adyton.cleanroom.ledger_store import LedgerStore
 from adyton.cleanroom.measurement import code_measurement
 from adyton.cleanroom.opened_inputs import ChosenTable, OpenedTable, SealedInput, choose_tables
@@ -115,6 +116,10 @@ class Enclave:
                 assert result.state is not None, "an incremental run leaves a state"
                 progress(0.93, "sealing what the next run needs")
                 kept = states.keep(result.state, self.random)
+            progress(0.94, "telling brokers where the ledger stands")
+            # Before anything leaves: with the outputs in hand, whoever runs this could put an older ledger back.
+            owners = sorted({str(contract.dataset(d).owner) for d in dataset_ids})
+            tell_settled(owners, contract, self.brokers, keys, self.maker, self.clock, self.ledger)
             progress(0.95, "sealing outputs")
             outputs = self.seal_outputs(result.made, job, keys)
             facts = RunFacts(
@@ -147,7 +152,7 @@ class Enclave:
         shares = []
         for owner in sorted({one.owner for one in used}):
             asked = replace(next(one for one in used if one.owner == owner), dataset_id=STATE_ID)
-            share, grant = fetch_key(asked, contract, self.brokers, keys, self.maker, self.clock)
+            share, grant = fetch_key(asked, contract, self.brokers, keys, self.maker, self.clock, self.ledger)
             secrets.enter_context(share)
             shares.append(share)
             grants.append(grant)
@@ -172,7 +177,7 @@ class Enclave:
         # Keys are wiped as soon as the files are open; what opens pages of them is Arrow's, and zeroed with them.
         with ExitStack() as wiped, ThreadPoolExecutor(self.threads) as pool:
             for choice in chosen:
-                dek, grant = fetch_key(choice.terms, contract, self.brokers, keys, self.maker, self.clock)
+                dek, grant = fetch_key(choice.terms, contract, self.brokers, keys, self.maker, self.clock, self.ledger)
                 grants.append(grant)
                 wiped.enter_context(dek)
                 # Opening hashes the whole file, which goes on while the next key is asked for.

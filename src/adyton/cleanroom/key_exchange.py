@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -12,14 +13,20 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from adyton.cleanroom.attestation import dev_sim, dev_tpm
 from adyton.cleanroom.attestation.binding import binding_hash
 from adyton.cleanroom.attestation.checks import Platform
+from adyton.cleanroom.attestation.errors import LedgerMovedError
 from adyton.cleanroom.attestation.tpm_wire import TpmWire
-from adyton.cleanroom.broker import KeyGrant, KeyRequest, unwrap_grant
+from adyton.cleanroom.broker import KeyGrant, KeyRequest, LedgerReport, unwrap_grant
 from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.errors import EnclaveUnavailableError
+from adyton.cleanroom.ledger_claim import NO_ENTRIES, LedgerClaim
+from adyton.cleanroom.ledger_store import LedgerStore
 from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.clock import Clock
+
+MOST_ATTEMPTS = 8
+_T = TypeVar("_T")
 
 
 class EvidenceMaker(Protocol):
@@ -94,31 +101,77 @@ def fetch_key(
     keys: EnclaveKeys,
     maker: EvidenceMaker,
     clock: Clock,
+    ledger: LedgerStore,
 ) -> tuple[SecretBytes, KeyGrant]:
     """The data key of one table, to be wiped by the caller, and its owner's grant.
 
-    brokers: address of each owner's broker.   Raises EnclaveUnavailableError if an owner has none, and what the broker
-    raises when it refuses.
+    brokers: address of each owner's broker.   ledger: which the broker is told the head of.
+    Raises EnclaveUnavailableError if an owner has none, and what the broker raises when it refuses.
     """
-    address = brokers.get(str(terms.owner))
+
+    def ask(broker: BrokerClient) -> KeyGrant:
+        nonce, claim = _challenged(broker, ledger)
+        public = keys.receiving_public
+        binding = binding_hash(nonce, contract.hash, public, claim.statement())
+        evidence = maker.evidence(binding, clock.now_ms())
+        return broker.release(
+            KeyRequest(terms.dataset_id, maker.platform, evidence, nonce, public, contract.hash, ledger=claim)
+        )
+
+    grant = _until_it_stands_still(_address(brokers, str(terms.owner), str(terms.dataset_id)), ask)
+    dek = unwrap_grant(
+        keys.receiving, grant, dataset_id=terms.dataset_id, contract_hash=contract.hash, nonce=grant.nonce
+    )
+    return SecretBytes(dek), grant
+
+
+def tell_settled(
+    owners: Iterable[str],
+    contract: Contract,
+    brokers: Mapping[str, str],
+    keys: EnclaveKeys,
+    maker: EvidenceMaker,
+    clock: Clock,
+    ledger: LedgerStore,
+) -> None:
+    """Tell each owner's broker where the ledger stands, so that none takes an older or another one from now on.
+
+    Raises what a broker raises; then nothing may leave.
+    """
+
+    def tell(broker: BrokerClient) -> str:
+        nonce, claim = _challenged(broker, ledger)
+        binding = binding_hash(nonce, contract.hash, keys.signing_public, claim.statement())
+        evidence = maker.evidence(binding, clock.now_ms())
+        return broker.settled(LedgerReport(maker.platform, evidence, nonce, keys.signing_public, contract.hash, claim))
+
+    for owner in owners:
+        _until_it_stands_still(_address(brokers, owner, contract.contract_id), tell)
+
+
+def _challenged(broker: BrokerClient, ledger: LedgerStore) -> tuple[bytes, LedgerClaim]:
+    """A nonce, and what this ledger answers to the head that came with it."""
+    nonce, known = broker.challenge()
+    known = known or NO_ENTRIES
+    head, hash_at_known = ledger.hash_at(known.entries)
+    return nonce, LedgerClaim(head, known, hash_at_known)
+
+
+def _until_it_stands_still(address: str, ask: Callable[[BrokerClient], _T]) -> _T:
+    """Ask again while other enclaves on the same ledger settle between a nonce and its use."""
+    with BrokerClient(address) as broker:
+        for _ in range(MOST_ATTEMPTS - 1):
+            with suppress(LedgerMovedError):
+                return ask(broker)
+        return ask(broker)
+
+
+def _address(brokers: Mapping[str, str], owner: str, where: str) -> str:
+    address = brokers.get(owner)
     if address is None:
         raise EnclaveUnavailableError(
-            f"no broker of {terms.owner} was named",
-            where=str(terms.dataset_id),
-            hint=f"--broker {terms.owner}=unix:/path or http://HOST:PORT",
+            f"no broker of {owner} was named",
+            where=where,
+            hint=f"--broker {owner}=unix:/path or http://HOST:PORT",
         )
-    with BrokerClient(address) as broker:
-        nonce = broker.nonce()
-        binding = binding_hash(nonce, contract.hash, keys.receiving_public)
-        grant = broker.release(
-            KeyRequest(
-                dataset_id=terms.dataset_id,
-                platform=maker.platform,
-                evidence=maker.evidence(binding, clock.now_ms()),
-                nonce=nonce,
-                public_key=keys.receiving_public,
-                contract_hash=contract.hash,
-            )
-        )
-    dek = unwrap_grant(keys.receiving, grant, dataset_id=terms.dataset_id, contract_hash=contract.hash, nonce=nonce)
-    return SecretBytes(dek), grant
+    return address

@@ -111,6 +111,7 @@ class LedgerStore:
     def __init__(self, path: Path, counter: MonotonicCounter, clock: Clock | None = None) -> None:
         """Open or create. Raises LedgerUnavailableError, LedgerRollbackError, BrokenChainError."""
         self._path, self._counter, self._clock = path, counter, clock or SystemClock()
+        self._seen = CounterValue(0, GENESIS_HASH)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # One connection, always in autocommit: transactions are written out below.
@@ -140,6 +141,13 @@ class LedgerStore:
         with self._transaction():
             entries = self._verified_entries()
             return CounterValue(len(entries), entries[-1].entry_hash if entries else GENESIS_HASH)
+
+    def hash_at(self, entries: int) -> tuple[CounterValue, str | None]:
+        """The head, and the hash of the newest of the first `entries`; None if there are fewer. Both at one moment."""
+        with self._transaction():
+            chain = self._verified_entries()
+        hashes = [GENESIS_HASH, *(entry.entry_hash for entry in chain)]
+        return CounterValue(len(chain), hashes[-1]), hashes[entries] if entries < len(hashes) else None
 
     def entries(self) -> list[AuditEntry]:
         """All entries, verified."""
@@ -277,8 +285,11 @@ class LedgerStore:
         row = self._db.execute(
             "SELECT sequence, entry_hash FROM ledger_entry ORDER BY sequence DESC LIMIT 1"
         ).fetchone()
-        if row is not None and row[0] + 1 > self._counter.read().entries:
-            self._counter.advance(CounterValue(row[0] + 1, row[1]))
+        if row is None:
+            return
+        self._seen = CounterValue(row[0] + 1, row[1])
+        if self._seen.entries > self._counter.read().entries:
+            self._counter.advance(self._seen)
 
     def _verified_entries(self) -> list[AuditEntry]:
         try:
@@ -289,13 +300,15 @@ class LedgerStore:
         except (sqlite3.Error, ValueError) as error:
             raise LedgerUnavailableError("the ledger cannot be read", where=self._path.name) from error
         verify_chain(entries)
-        seen = self._counter.read()
-        if seen.entries > len(entries) or (seen.entries and entries[seen.entries - 1].entry_hash != seen.newest_hash):
-            raise LedgerRollbackError(
-                f"the ledger has {len(entries)} entries and does not continue the {seen.entries} that were counted",
-                where=self._path.name,
-                hint="an older copy was put back; restore the newest one",
-            )
+        # What this process has read itself counts too: brokers were told of it, and files can be changed meanwhile.
+        for seen in (self._counter.read(), self._seen):
+            n_seen = seen.entries
+            if n_seen > len(entries) or (n_seen and entries[n_seen - 1].entry_hash != seen.newest_hash):
+                raise LedgerRollbackError(
+                    f"the ledger has {len(entries)} entries and does not continue the {n_seen} that were counted",
+                    where=self._path.name,
+                    hint="an older copy was put back; restore the newest one",
+                )
         return entries
 
     def _append(self, entries: list[AuditEntry], kind: str, body: Mapping[str, Json]) -> AuditEntry:

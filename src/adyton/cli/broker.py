@@ -160,6 +160,28 @@ def serve_command(
             Path(address.removeprefix("unix:")).unlink(missing_ok=True)
 
 
+@broker.command("ledger")
+@click.option("--store", required=True, type=_FILE, help="The broker's store, as given to `adyton broker serve`.")
+@click.option(
+    "--forget", is_flag=True, help="Take the next ledger that an enclave speaks of, whatever was spent before."
+)
+def ledger_command(store: Path, forget: bool) -> None:
+    """Print where the owner's privacy ledger stood when an enclave last spoke of it.
+
+    A ledger that does not go on from there gets no key. Where the newest one is really lost, --forget lets a new one
+    in; what was spent before then counts for nothing, and the broker's log says so.
+    """
+    memory = BrokerStore(store)
+    try:
+        head = memory.forget_ledger_head(SystemClock().now_ms()) if forget else memory.ledger_head()
+    finally:
+        memory.close()
+    if head is None:
+        click.echo("no enclave spoke of a ledger yet")
+        return
+    click.echo(f"{'forgotten: ' if forget else ''}{head.entries} entries, newest {head.newest_hash}")
+
+
 @broker.command("log")
 @click.argument("address")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
@@ -173,9 +195,10 @@ def log_command(address: str, as_json: bool) -> None:
         return
     for entry in entries:
         why = (
-            "" if entry.kind == "granted" else f"  {entry.body.get('error')} {entry.body.get('failed') or ''}".rstrip()
+            "" if entry.kind != "refused" else f"  {entry.body.get('error')} {entry.body.get('failed') or ''}".rstrip()
         )
         click.echo(
-            f"{iso_utc(entry.at_ms)}  {entry.kind:<8} {entry.body.get('dataset_id')} {entry.body.get('platform')}{why}"
+            f"{iso_utc(entry.at_ms)}  {entry.kind:<8} {entry.body.get('dataset_id', '-')} "
+            f"{entry.body.get('platform', '-')}{why}"
         )
     click.echo(f"{len(entries)} entries, chain whole, newest {newest if newest != GENESIS_HASH else '-'}", err=True)

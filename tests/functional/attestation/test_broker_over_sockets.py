@@ -20,15 +20,19 @@ from adyton.cleanroom.attestation.errors import (
     DatasetNotOwnedError,
     EvidenceRefusedError,
     KeyRequestError,
+    LedgerMovedError,
+    LedgerNotContinuedError,
     ReplayedNonceError,
     StaleNonceError,
     UnknownNonceError,
 )
-from adyton.cleanroom.broker import KeyBroker, KeyRequest, ReleaseTerms, unwrap_grant
+from adyton.cleanroom.broker import KeyBroker, KeyRequest, LedgerReport, ReleaseTerms, unwrap_grant
 from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.broker_server import running_broker
 from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.errors import SealBrokenError
+from adyton.cleanroom.ledger_claim import NO_ENTRIES, LedgerClaim
+from adyton.cleanroom.ledger_store import CounterValue
 from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.audit import verify_chain
 from adyton.kernel.clock import ManualClock
@@ -61,6 +65,19 @@ class Room:
         evidence = dev_sim.make_evidence(CODE, binding, self.clock.now_ms())
         asked = KeyRequest(ADS, Platform.DEV_SIM, evidence, nonce, public_key, CONTRACT)
         return replace(asked, **changed)  # type: ignore[arg-type]
+
+    def claiming(self, claim: LedgerClaim, nonce: bytes | None = None) -> KeyRequest:
+        """A request of measured code that says this of its ledger."""
+        nonce = nonce or self.client.nonce()
+        public_key = self.enclave_key.public_key().public_bytes_raw()
+        evidence = dev_sim.make_evidence(
+            CODE, binding_hash(nonce, CONTRACT, public_key, claim.statement()), self.clock.now_ms()
+        )
+        return KeyRequest(ADS, Platform.DEV_SIM, evidence, nonce, public_key, CONTRACT, ledger=claim)
+
+    def settling(self, claim: LedgerClaim) -> LedgerReport:
+        asked = self.claiming(claim)
+        return LedgerReport(Platform.DEV_SIM, asked.evidence, asked.nonce, asked.public_key, CONTRACT, claim)
 
 
 def terms(**changed: object) -> ReleaseTerms:
@@ -207,3 +224,55 @@ def test_used_nonces_are_remembered_by_a_new_broker_on_the_same_file(room: Room,
 def test_a_broker_that_is_gone_is_unavailable(tmp_path: Path) -> None:
     with BrokerClient(f"unix:{tmp_path / 'nobody.sock'}") as client, pytest.raises(BrokerUnavailableError):
         client.nonce()
+
+
+FIRST, SECOND = CounterValue(3, "3" * 64), CounterValue(5, "5" * 64)
+
+
+def test_a_broker_takes_the_first_ledger_it_is_told_of_and_then_only_what_goes_on_from_it(room: Room) -> None:
+    assert room.client.challenge()[1] is None
+    room.client.release(room.claiming(LedgerClaim(FIRST, NO_ENTRIES, NO_ENTRIES.newest_hash)))
+    assert room.client.challenge()[1] == FIRST
+    room.client.release(room.claiming(LedgerClaim(FIRST, FIRST, FIRST.newest_hash)))
+    room.client.settled(room.settling(LedgerClaim(SECOND, FIRST, FIRST.newest_hash)))
+    assert room.client.challenge()[1] == SECOND
+
+    for claim in (
+        LedgerClaim(FIRST, SECOND, None),
+        LedgerClaim(NO_ENTRIES, SECOND, None),
+        LedgerClaim(CounterValue(9, "9" * 64), SECOND, "8" * 64),
+        LedgerClaim(CounterValue(4, "4" * 64), SECOND, SECOND.newest_hash),
+    ):
+        with pytest.raises(LedgerNotContinuedError, match="does not go on from the 5"):
+            room.client.release(room.claiming(claim))
+        with pytest.raises(LedgerNotContinuedError):
+            room.client.settled(room.settling(claim))
+    with pytest.raises(LedgerNotContinuedError, match="says nothing"):
+        room.client.release(room.request(room.client.nonce()))
+    assert room.client.challenge()[1] == SECOND
+    kinds = [entry.kind for entry in room.client.log()]
+    assert kinds == ["granted", "granted", "settled", *["refused"] * 9]
+
+
+def test_an_answer_to_an_older_head_is_told_to_ask_again(room: Room) -> None:
+    """Nonces saved up before another enclave settled do not bring the older ledger back."""
+    saved = room.claiming(LedgerClaim(FIRST, NO_ENTRIES, NO_ENTRIES.newest_hash))
+    forked = room.claiming(LedgerClaim(CounterValue(4, "4" * 64), NO_ENTRIES, NO_ENTRIES.newest_hash))
+    room.client.release(saved)
+
+    with pytest.raises(LedgerMovedError):
+        room.client.release(forked)
+    assert room.client.challenge()[1] == FIRST
+
+
+def test_what_an_enclave_says_of_its_ledger_cannot_be_changed_on_the_way(room: Room) -> None:
+    """Whoever runs an enclave on a forged ledger holds the true one, too, and would like to show that."""
+    honest = LedgerClaim(SECOND, NO_ENTRIES, NO_ENTRIES.newest_hash)
+    forged = room.claiming(LedgerClaim(FIRST, NO_ENTRIES, NO_ENTRIES.newest_hash))
+    for changed in (honest, None):
+        with pytest.raises(EvidenceRefusedError, match="binding"):
+            room.client.release(replace(forged, ledger=changed, nonce=forged.nonce))
+        forged = room.claiming(LedgerClaim(FIRST, NO_ENTRIES, NO_ENTRIES.newest_hash))
+    with pytest.raises(EvidenceRefusedError, match="binding"):
+        room.client.settled(replace(room.settling(honest), ledger=LedgerClaim(FIRST, NO_ENTRIES, None)))
+    assert room.client.challenge()[1] is None

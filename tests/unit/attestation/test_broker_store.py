@@ -12,7 +12,8 @@ import pytest
 
 from adyton.cleanroom.attestation.errors import BrokerUnavailableError
 from adyton.cleanroom.broker_store import BrokerStore, NonceUse
-from adyton.kernel.audit import verify_chain
+from adyton.cleanroom.ledger_store import CounterValue
+from adyton.kernel.audit import GENESIS_HASH, verify_chain
 
 NONCE = bytes(range(32))
 LIFE_MS = 300_000
@@ -69,3 +70,15 @@ def test_entries_of_several_at_once_are_one_chain(tmp_path: Path) -> None:
     entries = stores[0].log()
     assert verify_chain(entries) == entries[-1].entry_hash
     assert sorted(int(str(entry.body["n"])) for entry in entries) == list(range(30))
+
+
+def test_of_two_ledgers_that_go_on_from_one_head_one_is_taken_also_across_restarts(tmp_path: Path) -> None:
+    stores = [BrokerStore(tmp_path / "s.sqlite") for _ in range(4)]
+    known = CounterValue(0, GENESIS_HASH)
+    for length in range(1, 6):
+        heads = [CounterValue(length, f"{length}{way}".rjust(64, "0")) for way in range(8)]
+        with ThreadPoolExecutor(8) as pool:
+            taken = list(pool.map(lambda i, k=known, h=heads: stores[i % 4].move_ledger_head(k, h[i]), range(8)))
+        assert taken.count(True) == 1
+        known = heads[taken.index(True)]
+        assert BrokerStore(tmp_path / "s.sqlite").ledger_head() == known

@@ -12,7 +12,7 @@ import pytest
 
 from adyton.cleanroom.errors import LedgerRollbackError, LedgerUnavailableError
 from adyton.cleanroom.ledger_store import CounterValue, FileCounter, LedgerStore, open_reservations
-from adyton.kernel.audit import BrokenChainError
+from adyton.kernel.audit import GENESIS_HASH, BrokenChainError
 from adyton.kernel.ledger import Account, LedgerStateError, OverBudgetError, PrivacyLoss
 
 ALICE, BOB = Account("alice", "users"), Account("bob", "users")
@@ -189,3 +189,28 @@ def test_a_ledger_that_cannot_be_opened_says_so(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_bytes(b"no database at all, but long enough to look like one" * 40)
     with pytest.raises(LedgerUnavailableError):
         store(tmp_path)
+
+
+def test_files_put_back_under_a_running_process_are_noticed(tmp_path: Path) -> None:
+    """Brokers were told of what it read first; both files change while it works."""
+    running = store(tmp_path)
+    running.reserve("j1/a", ALICE, "count", TENTH, BUDGET)
+    running.commit("j1/a")
+    with sqlite3.connect(tmp_path / "ledger.sqlite") as other:
+        other.execute("DELETE FROM ledger_entry WHERE sequence > 0")
+    (tmp_path / "counter.json").unlink()
+
+    with pytest.raises(LedgerRollbackError, match="has 1 entries and does not continue the 2"):
+        running.reserve("j2/a", ALICE, "count", TENTH, BUDGET)
+
+
+def test_a_ledger_tells_its_head_and_what_it_had_at_a_length(tmp_path: Path) -> None:
+    ledger = store(tmp_path)
+    assert ledger.hash_at(0) == (CounterValue(0, GENESIS_HASH), GENESIS_HASH)
+    ledger.reserve("j1/a", ALICE, "count", TENTH, BUDGET)
+    first = ledger.head()
+    ledger.commit("j1/a")
+
+    assert ledger.hash_at(1) == (ledger.head(), first.newest_hash)
+    assert ledger.hash_at(2) == (ledger.head(), ledger.head().newest_hash)
+    assert ledger.hash_at(3) == (ledger.head(), None)

@@ -2,7 +2,8 @@
 
     binding = SHA-256( len | "adyton-binding/1" | len | nonce | len | contract_hash | len | SHA-256(public_key) )
 
-with each length as four bytes, big-endian, so that no two requests share a preimage (cleanroom §2.1, step 3).
+followed by `len | statement` where the code says more of itself (`cleanroom.ledger_claim`), with each length as four
+bytes, big-endian, so that no two requests share a preimage (cleanroom §2.1, step 3).
 Platforms with 64 bytes of report data carry the 32 bytes of the hash followed by 32 zero bytes.
 """
 
@@ -16,10 +17,11 @@ REPORT_DATA_BYTES = 64
 NONCE_BYTES = 32
 
 
-def binding_hash(nonce: bytes, contract_hash: str, public_key: bytes) -> bytes:
+def binding_hash(nonce: bytes, contract_hash: str, public_key: bytes, statement: bytes = b"") -> bytes:
     """The 32 bytes that evidence must carry. `public_key`: the raw X25519 key that the data key is wrapped to."""
     digest = hashlib.sha256()
-    for part in (DOMAIN, nonce, contract_hash.encode(), hashlib.sha256(public_key).digest()):
+    more = (statement,) if statement else ()
+    for part in (DOMAIN, nonce, contract_hash.encode(), hashlib.sha256(public_key).digest(), *more):
         digest.update(len(part).to_bytes(4, "big"))
         digest.update(part)
     return digest.digest()

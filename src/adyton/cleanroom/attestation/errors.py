@@ -12,6 +12,8 @@ RefusedError
 ├── ContractNotActiveError   the broker's owner has no active contract with that hash
 ├── ContractExpiredError     the contract's last day is over
 ├── DatasetNotOwnedError     the dataset is not this owner's, or not part of the contract
+├── LedgerNotContinuedError  the enclave's privacy ledger is not the one that the broker was told of, grown
+├── LedgerMovedError         the enclave answered for a head that is no longer the newest; it may ask again
 └── CounterRefusedError      a TPM counter would not count as asked
 UnavailableError
 ├── BrokerUnavailableError   a broker, or its store, does not answer
@@ -81,6 +83,14 @@ class ContractExpiredError(RefusedError):
 
 class DatasetNotOwnedError(RefusedError):
     """The dataset is not this owner's, or not part of the contract."""
+
+
+class LedgerNotContinuedError(RefusedError):
+    """The enclave's privacy ledger does not go on from where it was when an enclave last spoke of it."""
+
+
+class LedgerMovedError(RefusedError):
+    """The ledger's head that the enclave answered for is no longer the newest."""
 
 
 class CounterRefusedError(RefusedError):
