@@ -151,6 +151,7 @@ class OpenedTable:
     files: Sequence[OpenTable]
     newest_version: int = 1
     _distinct: pa.Array | None = field(default=None, repr=False)
+    _ahead: pa.Table | None = field(default=None, repr=False)
 
     @property
     def schema(self) -> TableSchema:
@@ -199,15 +200,24 @@ class OpenedTable:
         for codes, new in file.id_slabs(self.terms.join_column, SLAB_ROWS):
             yield codes, new.cast(pa.string())
 
+    def read_ahead(self, names: Sequence[str]) -> None:
+        """Read what the next `part` will look at, if it is asked for the same names. Raises SealBrokenError."""
+        self._ahead = self.whole(names)
+
     def part(self, keys: UserKeys, names: Sequence[str], is_wanted: NDArray[np.bool_] | None = None) -> pa.Table:
         """`user_key` and `names` of all rows, or of those with a wanted code (bool[codes]). Raises SealBrokenError."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and ahead.column_names != list(names):
+            ahead = None
         if is_wanted is None or is_wanted.all():
-            table = self.whole(names) if names else pa.table({})
+            table = (ahead or self.whole(names)) if names else pa.table({})
             return pa.table({USER_KEY: keys.rows(), **{name: table[name] for name in names}})
         is_mine = is_wanted[keys.codes]
         mine = pa.array(keys.of_code[keys.codes[is_mine]])
         if not names:
             return pa.table({USER_KEY: mine})
+        if ahead is not None:
+            return ahead.filter(pa.array(is_mine)).add_column(0, USER_KEY, mine)
         kept, place = [], 0
         for batch in self._batches(names):
             kept.append(batch.filter(pa.array(is_mine[place : place + batch.num_rows])))

@@ -72,8 +72,8 @@ class UserLevelWork:
 
     def groups(self, view: JoinedView, query: CheckedQuery, request: AggregateRequest) -> pa.Table:
         """`bounded_groups` of the query over all users. Raises EnclaveUnavailableError if one part is too large."""
-        read = {one.name: self._read_columns(one, view.sources(query.columns)) for one in self.tables}
-        parts = self.parts or self._parts_needed(read)
+        read = read_columns(self.tables, view, query)
+        parts = self.parts or parts_needed(self.tables, read, self.memory_mb, self.known)
         share = max(32, int(self.memory_mb * (ENGINE_SHARE if parts > 1 else 1.0)))
         with open_engine_of(self.engine, share, self.threads) as engine:
             asked = self._asked_for()
@@ -122,18 +122,26 @@ class UserLevelWork:
         everyone = np.ones(len(base.of_code), np.bool_)
         return [everyone, *(keys.known_to(base) for keys in partners)]
 
-    def _read_columns(self, one: OpenedTable, sources: Mapping[DatasetId, Sequence[str]]) -> list[str]:
-        stored = set(sources[one.dataset_id])
-        # A partner's newest value needs its time; the base's rows stand for themselves.
-        return sorted(stored | set(_time_of(one) if stored and one is not self.tables[0] else ()))
 
-    def _parts_needed(self, read: Mapping[str, Sequence[str]]) -> int:
-        size = sum(
-            (len(keys) + (self.known[one.name].num_rows if one.name in self.known else 0))
-            * _row_bytes(one, read[one.name])
-            for one, keys in zip(self.tables, self.keys, strict=True)
-        )
-        return max(1, math.ceil(size * EXPANSION / (self.memory_mb * ENGINE_SHARE * 2**20)))
+def read_columns(tables: Sequence[OpenedTable], view: JoinedView, query: CheckedQuery) -> dict[str, list[str]]:
+    """By short name, the stored columns that the query's view is made of, beside the user. tables: the base first."""
+    found = {}
+    for one in tables:
+        stored = set(view.sources(query.columns)[one.dataset_id])
+        # A partner's newest value needs its time; the base's rows stand for themselves.
+        found[one.name] = sorted(stored | set(_time_of(one) if stored and one is not tables[0] else ()))
+    return found
+
+
+def parts_needed(
+    tables: Sequence[OpenedTable], read: Mapping[str, Sequence[str]], memory_mb: int, known: Mapping[str, pa.Table]
+) -> int:
+    """Into how many parts the users are cut, so that each part's columns `read` fit into the memory."""
+    size = sum(
+        (one.rows + (known[one.name].num_rows if one.name in known else 0)) * _row_bytes(one, read[one.name])
+        for one in tables
+    )
+    return max(1, math.ceil(size * EXPANSION / (memory_mb * ENGINE_SHARE * 2**20)))
 
 
 def added_up(groups: pa.Table, n_groups: int) -> pa.Table:

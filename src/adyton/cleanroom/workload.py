@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -34,7 +36,7 @@ from adyton.cleanroom.number_steps import NumberSteps
 from adyton.cleanroom.opened_inputs import SLAB_ROWS, OpenedTable, give_back_unused
 from adyton.cleanroom.outputs import model_bytes, synthetic_bytes
 from adyton.cleanroom.reservations import Reservations
-from adyton.cleanroom.user_level import UserLevelWork
+from adyton.cleanroom.user_level import UserLevelWork, parts_needed, read_columns
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.ids import DatasetId
 from adyton.learning.ctr.features import Counter
@@ -175,11 +177,26 @@ class Workload:
     def _user_keys(self, key: bytes) -> list[UserKeys]:
         # Large tables one by one where memory is short, for the room that decoding takes.
         is_tight = self.job.memory_mb < ROOMY_MB and any(one.rows > SLAB_ROWS for one in self.tables)
-        with ThreadPoolExecutor(1 if is_tight else self.threads) as pool:
-            found = list(pool.map(lambda one: one.user_keys(key), self.tables))
+        ahead = {} if is_tight else self._first_read()
+        with _quick_switching(), ThreadPoolExecutor(1 if is_tight else len(self.tables) + self.threads) as pool:
+            keys = [pool.submit(one.user_keys, key) for one in self.tables]
+            # Hashing in Python keeps one core busy, whatever the number of threads: others read meanwhile.
+            rows = [pool.submit(one.read_ahead, ahead[one.name]) for one in self.tables if ahead.get(one.name)]
+            found = [waiting.result() for waiting in keys]
+            for waiting in rows:
+                waiting.result()
         # Allocators keep what decoding took; the engine's memory would come on top of it.
         give_back_unused()
         return found
+
+    def _first_read(self) -> dict[str, list[str]]:
+        """By table, what the first query reads, if it looks at all users at once."""
+        if not self.job.queries:
+            return {}
+        view = joined_view(self.contract, self.job.base, self.job.partners)
+        read = read_columns(self.tables, view, self.job.checked_queries(view)[0])
+        known = self.past.known if self.past else {}
+        return read if parts_needed(self.tables, read, self.job.memory_mb, known) == 1 else {}
 
     def _next_state(
         self, key: bytes, work: UserLevelWork, new: JoinedTable | None, whole: JoinedTable | None
@@ -323,3 +340,14 @@ class Workload:
         table = synthesize(joined, request, split, self.job.seed, self.noise)
         candidate = Candidate(Output.SYNTHETIC_TABLE, table.users, request.loss)
         return MadeOutput(candidate, synthetic_bytes(table.record)), check_synthetic(table.measures, self.limits)
+
+
+@contextmanager
+def _quick_switching() -> Iterator[None]:
+    """Let threads that read wait 0.5 ms for the interpreter instead of 5: they ask for it at every block of a file."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(0.0005)
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before)

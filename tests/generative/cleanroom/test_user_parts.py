@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -135,6 +136,16 @@ def test_rows_of_users_whom_the_base_does_not_know_change_nothing(ads: list[Any]
     rows = partner[0].part(keys, ["city"], is_wanted).to_pylist()
     known = {row[0] for row in ads}
     assert rows == [{"user_key": user, "city": city} for user, city, _ in feeds if user in known]
+
+
+@pytest.mark.parametrize("ahead", [["city"], ["spent"], ["city", "spent"]])
+def test_rows_that_were_read_ahead_are_those_that_are_asked_for(ahead: list[str]) -> None:
+    one, keys = opened(PARTNER, "feeds", [(1, "Ulm", 1), (2, "Bern", 2), (1, None, 3)], 0)
+    for is_wanted in (None, keys.of_code == 1):
+        one.read_ahead(ahead)
+        found = one.part(keys, ["city"], is_wanted)
+        assert found.equals(one.part(keys, ["city"], is_wanted))
+        assert found["city"].to_pylist() == (["Ulm", "Bern", None] if is_wanted is None else ["Ulm", None])
 
 
 def test_counts_of_a_new_day_include_the_users_of_earlier_days() -> None:
