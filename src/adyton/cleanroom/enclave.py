@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from adyton.cleanroom.appended import STATE_ID, dataset_of
 from adyton.cleanroom.broker import KeyGrant
+from adyton.cleanroom.engine import load_libraries
 from adyton.cleanroom.errors import TemplateRefusedError
 from adyton.cleanroom.gate import GateLimits, require_all
 from adyton.cleanroom.hardening import Measure
@@ -182,6 +183,7 @@ class Enclave:
                 wiped.enter_context(dek)
                 # Opening hashes the whole file, which goes on while the next key is asked for.
                 opening[choice.terms.dataset_id] = pool.submit(open_table, choice.sealed, choice.manifest, dek.data)
+            load_libraries(job.engine)
             opened = {dataset_id: waiting.result() for dataset_id, waiting in opening.items()}
         tables = []
         for one in terms:

@@ -93,6 +93,12 @@ class DuckEngine:
         self._connection.close()
 
 
+def load_libraries(kind: EngineKind) -> None:
+    """Load what the engine will need, where something else has to be waited for."""
+    if kind is EngineKind.DUCKDB:
+        _ = ibis.duckdb
+
+
 def check_size(memory_mb: int, threads: int) -> None:
     """Raises BadInputError for less than 32 MB or one thread."""
     if memory_mb < 32 or threads < 1:

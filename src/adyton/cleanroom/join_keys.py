@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,7 +84,26 @@ class UserKeys:
         return np.asarray(pc.is_in(pa.array(self.of_code), pa.array(other.of_code)))
 
 
-def text_keys(texts: pa.Array, key: bytes) -> NDArray[np.int64]:
+def keys_of_tables(texts: Sequence[pa.ChunkedArray], key: bytes, pool: Executor) -> list[NDArray[np.int64]]:
+    """int64[n] join keys of each table's texts; what stands in the first table is not hashed for the others again.
+
+    pool: where texts are looked up, while this thread hashes.
+    """
+    first, *others = texts
+    places = [pool.submit(pc.index_in, one, first) for one in others]
+    of_first = text_keys(first, key)
+    found = [of_first]
+    for one, waiting in zip(others, places, strict=True):
+        place = waiting.result()
+        is_new = pc.is_null(place)
+        # One more than there are, so that an empty first table has a place 0 too.
+        keys = np.append(of_first, 0)[np.asarray(pc.fill_null(place, 0))]
+        keys[np.asarray(is_new)] = text_keys(one.filter(is_new), key)
+        found.append(keys)
+    return found
+
+
+def text_keys(texts: pa.Array | pa.ChunkedArray, key: bytes) -> NDArray[np.int64]:
     """int64[n] join keys of texts without nulls, best each once: every one is hashed."""
     binary = pc.utf8_trim_whitespace(texts).cast(pa.large_binary())
     # In slices, since Python's objects take several times the room of the texts.

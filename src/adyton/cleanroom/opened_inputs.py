@@ -23,7 +23,7 @@ from adyton.cleanroom.coded_ids import IdSlab
 from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.errors import SealBrokenError
 from adyton.cleanroom.join import PartyTable
-from adyton.cleanroom.join_keys import UserKeys, text_keys
+from adyton.cleanroom.join_keys import UserKeys
 from adyton.cleanroom.joined_view import USER_KEY
 from adyton.cleanroom.sealed_table import Manifest, OpenTable, load_manifest
 from adyton.cleanroom.table_columns import arrow_schema, table_schema
@@ -150,7 +150,7 @@ class OpenedTable:
     needed: tuple[str, ...]
     files: Sequence[OpenTable]
     newest_version: int = 1
-    _distinct: pa.Array | None = field(default=None, repr=False)
+    _distinct: pa.ChunkedArray | None = field(default=None, repr=False)
     _ahead: pa.Table | None = field(default=None, repr=False)
 
     @property
@@ -170,22 +170,20 @@ class OpenedTable:
         """All rows and needed columns at once, for jobs that look at rows."""
         return PartyTable(self.dataset_id, self.name, self.whole(), self.schema)
 
-    def user_keys(self, key: bytes) -> UserKeys:
-        """Join keys of all rows under the HMAC key `key`. Raises SealBrokenError."""
-        found, keys, texts = [np.zeros(0, np.int32)], [np.zeros(0, np.int64)], [pa.array([], pa.string())]
-        of_earlier_files = kept_bytes = 0
+    def coded_users(self) -> tuple[NDArray[np.int32], pa.ChunkedArray]:
+        """int32[rows] codes of users, and text[codes] ids, where one may be twice. Raises SealBrokenError."""
+        found, texts = [np.zeros(0, np.int32)], [pa.array([], pa.string())]
         for file in self.files:
+            of_earlier_files = sum(map(len, texts))
             for codes, new in self._id_slabs(file):
                 found.append(codes + np.int32(of_earlier_files))
-                keys.append(text_keys(new, key))
-                kept_bytes += new.nbytes
-                texts = [*texts, new] if kept_bytes <= KEPT_ID_BYTES else []
-            of_earlier_files = sum(map(len, keys))
-        if texts:
-            self._distinct = pa.concat_arrays(texts)
-        return UserKeys(np.concatenate(found), np.concatenate(keys))
+                texts.append(new)
+        ids = pa.chunked_array(texts)
+        if ids.nbytes <= KEPT_ID_BYTES:
+            self._distinct = ids
+        return np.concatenate(found), ids
 
-    def distinct_ids(self) -> pa.Array:
+    def distinct_ids(self) -> pa.ChunkedArray:
         """User ids as text; an id may be there several times, but not once for each row."""
         if self._distinct is not None:
             return self._distinct
@@ -193,7 +191,7 @@ class OpenedTable:
         for file in self.files:
             for _, new in self._id_slabs(file):
                 found = pc.unique(pa.chunked_array([found, new]))
-        return found
+        return pa.chunked_array([found])
 
     def _id_slabs(self, file: OpenTable) -> Iterator[IdSlab]:
         """Codes of the file's user ids, and the new ones as text."""

@@ -47,7 +47,7 @@ from adyton.learning.schema import Kind, Role
 MANIFEST_FORMAT, PLAIN_IDS_FORMAT = "adyton-sealed-table/2", "adyton-sealed-table/1"
 DEK_DOMAIN = "adyton sealed table key v1"
 ROW_GROUP_ROWS = 1 << 20
-_SLAB_ROWS, _SLAB_BYTES = 2 * ROW_GROUP_ROWS, 1 << 30
+_SLAB_ROWS, _SLAB_BYTES = 4 * ROW_GROUP_ROWS, 1 << 29
 """So many rows, or rows that take so much, have their ids coded at once: each time, all ids so far are gone through."""
 MAX_MANIFEST_BYTES = 1 << 20
 _BATCH_ROWS = 1 << 16
@@ -406,7 +406,8 @@ def _write_encrypted(
         pq.ParquetWriter(
             file,
             schema,
-            compression="zstd",
+            # Codes are packed to the bits that they need, which leaves nothing to compress.
+            compression={name: "none" if name == CODE else "zstd" for name in schema.names},
             encryption_properties=properties,
             # Each text of a coded column stands there once already.
             use_dictionary=sorted(named - ({coded.name} if coded is not None else set())),

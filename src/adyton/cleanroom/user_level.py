@@ -113,7 +113,8 @@ class UserLevelWork:
         for place, (one, rows) in enumerate(zip(self.tables, found, strict=True)):
             if one.name in self.known:
                 rows = _with_known(rows, self.known[one.name], index, parts)
-            registered[one.dataset_id] = engine.register(f"table_{place}", rows)
+            # Several parts keep the declared types, which their results must share.
+            registered[one.dataset_id] = engine.register(f"table_{place}", narrowed(rows) if parts == 1 else rows)
         return bounded_groups(view_expression(view, registered, times, query.columns), query, request)
 
     def _asked_for(self) -> list[NDArray[np.bool_]]:
@@ -152,6 +153,20 @@ def added_up(groups: pa.Table, n_groups: int) -> pa.Table:
         return pa.table({name: pa.array([pc.sum(groups[name]).as_py() or 0], pa.int64()) for name in values})
     made = groups.group_by(keys).aggregate([(name, "sum") for name in values])
     return made.rename_columns({f"{name}_sum": name for name in values}).select(groups.column_names)
+
+
+def narrowed(rows: pa.Table) -> pa.Table:
+    """The rows with whole numbers in the narrowest type that holds them: the engine groups and sorts fewer bytes."""
+    for place, name in enumerate(rows.column_names):
+        if name == USER_KEY or not pa.types.is_integer(rows[name].type):
+            continue
+        ends = pc.min_max(rows[name]).as_py()
+        for narrow in (pa.int8(), pa.int16(), pa.int32()):
+            half = 1 << (narrow.bit_width - 1)
+            if ends["min"] is not None and -half <= ends["min"] and ends["max"] < half:
+                rows = rows.set_column(place, name, rows[name].cast(narrow))
+                break
+    return rows
 
 
 def _with_known(rows: pa.Table, known: pa.Table, index: int, parts: int) -> pa.Table:

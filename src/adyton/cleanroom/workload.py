@@ -28,7 +28,7 @@ from adyton.cleanroom.join import (
     rows_to_keep,
     with_earlier_rows,
 )
-from adyton.cleanroom.join_keys import UserKeys, contract_join_key
+from adyton.cleanroom.join_keys import UserKeys, contract_join_key, keys_of_tables
 from adyton.cleanroom.join_state import NEVER_MS, JoinState, PartyPast, check_order, past_of, users_with
 from adyton.cleanroom.joined_view import joined_view
 from adyton.cleanroom.literal_scan import LiteralScan, texts_of
@@ -178,13 +178,14 @@ class Workload:
         # Large tables one by one where memory is short, for the room that decoding takes.
         is_tight = self.job.memory_mb < ROOMY_MB and any(one.rows > SLAB_ROWS for one in self.tables)
         ahead = {} if is_tight else self._first_read()
-        with _quick_switching(), ThreadPoolExecutor(1 if is_tight else len(self.tables) + self.threads) as pool:
-            keys = [pool.submit(one.user_keys, key) for one in self.tables]
+        with _quick_switching(), ThreadPoolExecutor(1 if is_tight else self.threads) as pool:
+            coding = [pool.submit(one.coded_users) for one in self.tables]
             # Hashing in Python keeps one core busy, whatever the number of threads: others read meanwhile.
-            rows = [pool.submit(one.read_ahead, ahead[one.name]) for one in self.tables if ahead.get(one.name)]
-            found = [waiting.result() for waiting in keys]
-            for waiting in rows:
-                waiting.result()
+            reading = [pool.submit(one.read_ahead, ahead[one.name]) for one in self.tables if ahead.get(one.name)]
+            codes, texts = zip(*(waiting.result() for waiting in coding), strict=True)
+            found = list(map(UserKeys, codes, keys_of_tables(texts, key, pool)))
+            for rows in reading:
+                rows.result()
         # Allocators keep what decoding took; the engine's memory would come on top of it.
         give_back_unused()
         return found
@@ -233,7 +234,7 @@ class Workload:
         """Every user id that the run has seen in the clear, for the scan."""
         made = []
         for place, one in enumerate(self.tables):
-            ids = pa.chunked_array([one.distinct_ids()])
+            ids = one.distinct_ids()
             column = one.schema.user_id.name
             if place == 0 and whole is not None:
                 ids = whole.table[column].cast(pa.string())

@@ -20,7 +20,7 @@ from adyton.cleanroom.join_keys import UserKeys
 from adyton.cleanroom.joined_view import JoinedView, ViewColumn, newest_known
 from adyton.cleanroom.opened_inputs import OpenedTable
 from adyton.cleanroom.table_columns import TableColumn
-from adyton.cleanroom.user_level import UserLevelWork
+from adyton.cleanroom.user_level import UserLevelWork, narrowed
 from adyton.kernel.ids import DatasetId, PartyName
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.schema import Column, Kind, Role
@@ -146,6 +146,18 @@ def test_rows_that_were_read_ahead_are_those_that_are_asked_for(ahead: list[str]
         found = one.part(keys, ["city"], is_wanted)
         assert found.equals(one.part(keys, ["city"], is_wanted))
         assert found["city"].to_pylist() == (["Ulm", "Bern", None] if is_wanted is None else ["Ulm", None])
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [([-128, 127], pa.int8()), ([128, None], pa.int16()), ([-(2**15) - 1], pa.int32()), ([2**31], pa.int64())],
+)
+def test_numbers_keep_their_values_in_the_narrowest_type(values: list[int | None], wanted: pa.DataType) -> None:
+    rows = pa.table({"user_key": pa.array([1] * len(values), pa.int64()), "n": pa.array(values, pa.int64())})
+    found = narrowed(rows.append_column("none", pa.nulls(len(values), pa.int64())))
+
+    assert (found["n"].type, found["n"].to_pylist()) == (wanted, values)
+    assert (found["user_key"].type, found["none"].type) == (pa.int64(), pa.int64())
 
 
 def test_counts_of_a_new_day_include_the_users_of_earlier_days() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from adyton.cleanroom.coded_ids import CODE, IdCoder, IdTexts, slab_of, slab_of_plain
 from adyton.cleanroom.contract import DatasetTerms
 from adyton.cleanroom.errors import SealBrokenError, TableRejectedError
-from adyton.cleanroom.join_keys import join_keys, text_keys
+from adyton.cleanroom.join_keys import UserKeys, join_keys, keys_of_tables, text_keys
 from adyton.cleanroom.opened_inputs import OpenedTable
 from adyton.cleanroom.party import Party
 from adyton.cleanroom.sealed_table import (
@@ -64,6 +65,12 @@ def joined(file: OpenTable, column: str = "user_id") -> OpenedTable:
         manifest.dataset_id, 1, manifest.owner, "users", manifest.columns, column, manifest.rows, "0" * 64
     )
     return OpenedTable(manifest.dataset_id, "publisher", terms, ("user_id",), [file])
+
+
+def keys_of(table: OpenedTable) -> list[int]:
+    codes, texts = table.coded_users()
+    found: list[int] = UserKeys(codes, text_keys(texts, KEY)).rows().tolist()
+    return found
 
 
 def wanted_keys(ids: Sequence[str] | Sequence[int]) -> list[int]:
@@ -116,15 +123,24 @@ def test_keys_of_a_sealed_table_are_those_of_its_ids(
     table = joined(file)
 
     assert file.read()["user_id"].to_pylist() == ids
-    assert table.user_keys(KEY).rows().tolist() == wanted_keys(ids)
+    assert keys_of(table) == wanted_keys(ids)
     assert table.distinct_ids().to_pylist() == list(dict.fromkeys(str(one) for one in ids))
     assert joined(file).distinct_ids().to_pylist() == list(dict.fromkeys(str(one) for one in ids))
+
+
+@pytest.mark.parametrize("tables", [[["a", "b"], ["b", "c", " a", "b"], ["c"]], [[], ["a", "a"]], [["a"], []]])
+def test_keys_of_several_tables_are_those_of_each(tables: list[list[str]]) -> None:
+    texts = [text(one) for one in tables]
+    with ThreadPoolExecutor(1) as pool:
+        found = keys_of_tables(texts, KEY, pool)
+
+    assert [keys.tolist() for keys in found] == [text_keys(one, KEY).tolist() for one in texts]
 
 
 def test_another_join_column_than_the_user_id_is_coded_as_it_is_read(tmp_path: Path) -> None:
     file = opened(tmp_path, sealed(tmp_path, ["u1", "u2"]))
 
-    assert joined(file, "label").user_keys(KEY).rows().tolist() == text_keys(pa.array(["0", "0"]), KEY).tolist()
+    assert keys_of(joined(file, "label")) == text_keys(pa.array(["0", "0"]), KEY).tolist()
 
 
 def test_tables_of_format_1_are_still_read(tmp_path: Path) -> None:
@@ -136,7 +152,7 @@ def test_tables_of_format_1_are_still_read(tmp_path: Path) -> None:
     file = open_table(sealed_path(tmp_path, "log", 1), Manifest.from_json(manifest.as_json()), dek)
 
     assert file.read().to_pydict() == rows.to_pydict()
-    assert joined(file).user_keys(KEY).rows().tolist() == wanted_keys(ids)
+    assert keys_of(joined(file)) == wanted_keys(ids)
 
 
 def test_an_owner_that_seals_strange_codes_is_refused(tmp_path: Path) -> None:
@@ -147,7 +163,7 @@ def test_an_owner_that_seals_strange_codes_is_refused(tmp_path: Path) -> None:
     rows = pa.table([[0, 0, 0], ["u1", "u2", None], [0, 1, 2]], names=schema.names).cast(schema)
     file = open_table(sealed_path(tmp_path, "log", 1), stored_as(tmp_path, manifest, dek, rows), dek)
 
-    for read in (file.read, lambda: list(file.batches(["user_id"])), lambda: joined(file).user_keys(KEY)):
+    for read in (file.read, lambda: list(file.batches(["user_id"])), joined(file).coded_users):
         with pytest.raises(SealBrokenError, match="numbers without a text"):
             read()
     assert file.read(["label"]).num_rows == 3
