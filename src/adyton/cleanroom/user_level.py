@@ -29,8 +29,9 @@ from adyton.cleanroom.opened_inputs import OpenedTable
 from adyton.kernel.ids import DatasetId
 from adyton.learning.schema import Role
 
-ENGINE_SHARE = 0.2
-"""The part of a job's memory that the engine may use; registered rows, keys and the process itself need the rest."""
+FIRST_MB, FIRST_SHARE, LATER_SHARE = 1024, 0.2, 0.5
+"""The parts of a job's first GiB and of more that the engine may use: the process itself, which takes the same from any
+memory, needs the rest, as do keys and registered rows."""
 EXPANSION = 3.0
 """How much room the engine takes at most for each byte that it reads: measured with `bench/out_of_core.py`."""
 _TEXT_BYTES, _NUMBER_BYTES = 32, 8
@@ -74,7 +75,7 @@ class UserLevelWork:
         """`bounded_groups` of the query over all users. Raises EnclaveUnavailableError if one part is too large."""
         read = read_columns(self.tables, view, query)
         parts = self.parts or parts_needed(self.tables, read, self.memory_mb, self.known)
-        share = max(32, int(self.memory_mb * (ENGINE_SHARE if parts > 1 else 1.0)))
+        share = max(32, int(engine_mb(self.memory_mb) if parts > 1 else self.memory_mb))
         with open_engine_of(self.engine, share, self.threads) as engine:
             asked = self._asked_for()
             found = [engine.run(self._part(engine, view, query, request, read, asked, i, parts)) for i in range(parts)]
@@ -142,7 +143,12 @@ def parts_needed(
         (one.rows + (known[one.name].num_rows if one.name in known else 0)) * _row_bytes(one, read[one.name])
         for one in tables
     )
-    return max(1, math.ceil(size * EXPANSION / (memory_mb * ENGINE_SHARE * 2**20)))
+    return max(1, math.ceil(size * EXPANSION / (engine_mb(memory_mb) * 2**20)))
+
+
+def engine_mb(memory_mb: int) -> float:
+    """How much of a job's memory the engine may use where users are cut into parts."""
+    return FIRST_SHARE * min(memory_mb, FIRST_MB) + LATER_SHARE * max(0, memory_mb - FIRST_MB)
 
 
 def added_up(groups: pa.Table, n_groups: int) -> pa.Table:
