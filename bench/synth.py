@@ -1,6 +1,6 @@
 """Synthetic data on KuaiRand: quality, utility and time of our synthesizer under the protocol of the learning spec, §4.
 
-    python bench/synth.py [--seeds 5] [--json]
+    python bench/synth.py [--seeds 5] [--structures star tree junction-tree] [--json]
     python bench/synth.py --peers FOLDER [--peer-limit 600]
     python bench/synth.py --large [ROWS]
 
@@ -26,6 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,7 @@ from adyton.learning.schema import Column, Kind, Role, TableSchema
 from adyton.learning.synth.compared import compared
 from adyton.learning.synth.domains import PublicDomain, Values
 from adyton.learning.synth.fidelity import fidelity
+from adyton.learning.synth.structure import Structure
 from adyton.learning.synth.synthesizer import fit
 from adyton.learning.synth.utility import train_and_test
 
@@ -187,12 +189,14 @@ def show(result: dict[str, object]) -> None:
         for key, value in result.items()
         if isinstance(value, float) and not key.endswith("_sd")
     ]
-    print(f"{result['run']:<28} {' '.join(figures)}", flush=True)
+    print(f"{result['run']:<42} {' '.join(figures)}", flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=5, help="fits of each kind")
+    parser.add_argument("--structures", nargs="+", type=Structure, choices=list(Structure), default=[Structure.TREE])
+    parser.add_argument("--domains", nargs="+", choices=("public", "found"), default=("public", "found"))
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peers", type=Path, metavar="FOLDER", help="environments of the peers")
     parser.add_argument("--peer", action="append", choices=sorted(ENVIRONMENTS), help="only these peers")
@@ -221,9 +225,12 @@ def main() -> None:
         summed_up("real rows", [{**scored(train, train, test, best_real)}]),
         summed_up("fresh real rows (ceiling)", [scored(fresh, train, test, best_real)]),
     ]
+    if not options.json:
+        for result in results:
+            show(result)
     public = public_domains(table)
-    for unit, epsilon, max_rows in RUNS:
-        for domains in ("public", "found"):
+    for (unit, epsilon, max_rows), domains in product(RUNS, options.domains):
+        for structure in options.structures:
             measured: list[dict[str, float]] = []
             for seed in range(options.seeds):
                 started = time.perf_counter()
@@ -234,15 +241,15 @@ def main() -> None:
                     unit=unit,
                     max_rows_per_user=max_rows,
                     domains=public if domains == "public" else {},
+                    structure=structure,
                     source=OsRandom(),
                 )
                 fitted = time.perf_counter()
                 made = model.sample(40_000, stream(seed, "sample"))
                 measured.append({**scored(made, train, test, best_real), "fit_s": fitted - started})
-            results.append(summed_up(f"{unit} eps {epsilon}, m {max_rows}, {domains}", measured))
-    if not options.json:
-        for result in results:
-            show(result)
+            results.append(summed_up(f"{unit} eps {epsilon}, m {max_rows}, {domains}, {structure}", measured))
+            if not options.json:
+                show(results[-1])
     for name in () if options.peers is None else options.peer or ENVIRONMENTS:
         made, fit_s = peer_run(name, options.peers, train, options.peer_limit, 0)
         if made is None:

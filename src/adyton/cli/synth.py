@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from adyton.learning.synth.reading import Columns
 
 _NAMES = "label-tree; autoregressive (no guarantee); or your own class as module:Class, whose code is then run."
+STRUCTURE = click.Choice(["star", "tree", "junction-tree"])
 
 
 @click.group()
@@ -55,6 +56,13 @@ synth.add_command(pair_command)
     "--unit", type=click.Choice(["user", "row"]), default="user", show_default=True, help="What is protected."
 )
 @click.option("--max-rows-per-user", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "--structure",
+    type=STRUCTURE,
+    default="tree",
+    show_default=True,
+    help="Which tables label-tree measures besides each column with the label.",
+)
 @click.option("--domains", "domains_file", type=FILE, help="JSON with public values, edges or spans of columns.")
 @click.option(
     "--minutes",
@@ -75,6 +83,7 @@ def fit_command(
     delta: str,
     unit: str,
     max_rows_per_user: int,
+    structure: str,
     domains_file: Path | None,
     minutes: float,
     fixed_seed: int | None,
@@ -92,6 +101,7 @@ def fit_command(
     from adyton.learning.synth.contract import FitRequest
     from adyton.learning.synth.plugins import fit_named, stated_guarantee, statement_as_json
     from adyton.learning.synth.reading import without_ignored
+    from adyton.learning.synth.structure import Structure
 
     payment = payment_of(ledger, counter, owner, population, budget_epsilon, budget_delta)
     if payment is not None and (epsilon is None or fixed_seed is not None):
@@ -103,6 +113,7 @@ def fit_command(
         max_rows_per_user=max_rows_per_user,
         domains=read_domains(domains_file),
         minutes=minutes,
+        structure=Structure(structure),
         source=random if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
     )
     schema = without_ignored(read_schema(schema_file))
@@ -162,6 +173,9 @@ def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: 
     show_default=True,
     help="As in the fit, for shadow models.",
 )
+@click.option(
+    "--structure", type=STRUCTURE, default="tree", show_default=True, help="As in the fit, for shadow models."
+)
 @click.option("--domains", "domains_file", type=FILE, help="As in the fit, for shadow models.")
 @click.option("--partner-columns", metavar="A,B", help="Measure the lift of these columns; needs --test.")
 @click.option("--match-on", metavar="COLUMN", help="For the lift: bins of the party's own score, in both tables.")
@@ -177,6 +191,7 @@ def report_command(
     seed: int,
     shadow_models: int,
     max_rows_per_user: int,
+    structure: str,
     domains_file: Path | None,
     partner_columns: str | None,
     match_on: str | None,
@@ -204,7 +219,8 @@ def report_command(
     if shadow_models:
         from adyton.learning.synth.shadow import shadow_attack
 
-        refit = _refit(guarantee, schema, synthetic_table.num_rows, max_rows_per_user, read_domains(domains_file), seed)
+        domains = read_domains(domains_file)
+        refit = _refit(guarantee, schema, synthetic_table.num_rows, max_rows_per_user, structure, domains, seed)
         shadow = shadow_attack(train_table, schema, refit, shadows=shadow_models, seed=seed)
     made = report(
         synthetic=synthetic_table,
@@ -227,11 +243,25 @@ def report_command(
 @click.option("--delta", default="1e-7", show_default=True, help="The claim to test, exact text.")
 @click.option("--canaries", type=click.IntRange(20), default=1000, show_default=True)
 @click.option("--max-rows-per-user", type=click.IntRange(1), default=4, show_default=True)
+@click.option(
+    "--structure",
+    type=STRUCTURE,
+    default="tree",
+    show_default=True,
+    help="What is audited: a junction tree through its cliques.",
+)
 @click.option("--confidence", type=click.FloatRange(0.5, 1, max_open=True), default=0.95, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the canaries' coins; noise is never repeated.")
 @click.option("--json", "as_json", is_flag=True)
 def audit_command(
-    epsilon: str, delta: str, canaries: int, max_rows_per_user: int, confidence: float, seed: int, as_json: bool
+    epsilon: str,
+    delta: str,
+    canaries: int,
+    max_rows_per_user: int,
+    structure: str,
+    confidence: float,
+    seed: int,
+    as_json: bool,
 ) -> None:
     """Try to refute the synthesizer's claim: a lower bound on its true epsilon, from canaries in a made-up table.
 
@@ -239,6 +269,7 @@ def audit_command(
     """
     from adyton.kernel.chance import OsRandom
     from adyton.learning.synth.audit import audit
+    from adyton.learning.synth.structure import Structure
 
     found = audit(
         PrivacyLoss.of(epsilon, delta),
@@ -247,6 +278,7 @@ def audit_command(
         canaries=canaries,
         max_rows_per_user=max_rows_per_user,
         confidence=confidence,
+        structure=Structure(structure),
     )
     if as_json:
         click.echo(json.dumps(found.as_json()))
@@ -265,6 +297,7 @@ def _refit(
     schema: TableSchema,
     n_rows: int,
     max_rows_per_user: int,
+    structure: str,
     domains: dict[str, PublicDomain],
     seed: int,
 ) -> Callable[[pa.Table, int], pa.Table]:
@@ -272,6 +305,7 @@ def _refit(
     from adyton.kernel.chance import InsecureFixedRandom, stream
     from adyton.learning.synth.contract import FitRequest
     from adyton.learning.synth.plugins import fit_named
+    from adyton.learning.synth.structure import Structure
 
     if not isinstance(guarantee, dict) or "synthesizer" not in guarantee:
         raise BadInputError("the synthetic table does not say how it was made, so that it cannot be made again")
@@ -281,7 +315,7 @@ def _refit(
     def refit(rows: pa.Table, number: int) -> pa.Table:
         source = InsecureFixedRandom(seed, "shadow model", number)
         unit = str(words["unit"]) if loss is not None else "user"
-        request = FitRequest(loss, unit, max_rows_per_user, source, domains)
+        request = FitRequest(loss, unit, max_rows_per_user, source, domains, structure=Structure(structure))
         fitted = fit_named(str(words["synthesizer"]), rows, schema, request)
         return fitted.sample(n_rows, stream(seed, "shadow sample", number))
 

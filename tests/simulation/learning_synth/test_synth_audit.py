@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom
 from adyton.kernel.ledger import PrivacyLoss
-from adyton.learning.synth import label_tree, synthesizer
+from adyton.learning.synth import audit as audit_module
+from adyton.learning.synth import mechanisms, synthesizer
 from adyton.learning.synth.audit import audit, epsilon_low
+from adyton.learning.synth.coded_table import CodedTable
 from adyton.learning.synth.errors import PrivacySpendError, SynthesisInputError
+from adyton.learning.synth.mechanisms import NoisyTable
+from adyton.learning.synth.structure import SPLITS, Structure
 
 LOSS = PrivacyLoss.of(1, "1e-7")
 
@@ -54,8 +61,8 @@ def test_contribution_bounding_left_out_is_caught(monkeypatch: pytest.MonkeyPatc
 
 def test_spending_more_than_was_given_is_stopped_by_the_accounting_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     """Accounted twice: the second charge of the same budget is refused before anything is measured."""
-    honest_shares = label_tree._shares
-    monkeypatch.setattr(label_tree, "_shares", lambda cells: [share * 2 for share in honest_shares(cells)])
+    honest_shares = mechanisms._shares
+    monkeypatch.setattr(mechanisms, "_shares", lambda cells: [share * 2 for share in honest_shares(cells)])
 
     with pytest.raises(PrivacySpendError):
         audit(LOSS, source=InsecureFixedRandom(1), seed=1)
@@ -63,11 +70,56 @@ def test_spending_more_than_was_given_is_stopped_by_the_accounting_itself(monkey
 
 def test_a_budget_spent_many_times_over_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """The ledger says epsilon 1 while the noise is a sixth of what that needs."""
-    honest = label_tree.scale_for
-    monkeypatch.setattr(label_tree, "scale_for", lambda sensitivity, rho: honest(sensitivity, rho) / 6)
+    honest = mechanisms.scale_for
+    monkeypatch.setattr(mechanisms, "scale_for", lambda sensitivity, rho: honest(sensitivity, rho) / 6)
     monkeypatch.setattr(synthesizer.Spending, "charge", lambda *_, **__: None)
 
     assert audit(LOSS, source=InsecureFixedRandom(1), seed=1).refutes_the_claim
+
+
+def test_the_cliques_of_a_junction_tree_keep_the_claim() -> None:
+    """Real noise; refuted once in 10^7 runs at most."""
+    loss = PrivacyLoss.of(1, "1e-12")
+    result = audit(loss, source=OsRandom(), seed=1, confidence=1 - 1e-7, structure=Structure.JUNCTION_TREE)
+
+    assert not result.refutes_the_claim
+
+
+def test_noise_left_out_of_cliques_alone_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stars, links and choices keep their noise; only the tables of cliques come out as they are."""
+    honest = mechanisms.Mechanisms.tables
+
+    def leaky(self: mechanisms.Mechanisms, table: CodedTable, parts_of: Any, rho: Any, purpose: str) -> Any:
+        measured = honest(self, table, parts_of, rho, purpose)
+        if purpose != "clique":
+            return measured
+        return [NoisyTable(parts, table.with_label(*parts).astype(float), 1e-6) for parts in parts_of]
+
+    sound = audit(LOSS, source=InsecureFixedRandom(1), seed=1, structure=Structure.JUNCTION_TREE)
+    monkeypatch.setattr(mechanisms.Mechanisms, "tables", leaky)
+    broken = audit(LOSS, source=InsecureFixedRandom(1), seed=1, structure=Structure.JUNCTION_TREE)
+
+    assert not sound.refutes_the_claim
+    assert broken.refutes_the_claim
+
+
+def test_contribution_bounding_left_out_shows_in_cliques(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clique gets a seventh of the budget, so that its noise hides more: canaries of 240 rows."""
+    monkeypatch.setattr(audit_module, "_ROWS_OF_A_CANARY", 240)
+    sound = audit(LOSS, source=InsecureFixedRandom(1), seed=1, structure=Structure.JUNCTION_TREE)
+    monkeypatch.setattr(synthesizer, "bounded_rows", lambda user, max_rows, keys: np.arange(user.size))
+
+    broken = audit(LOSS, source=InsecureFixedRandom(1), seed=1, structure=Structure.JUNCTION_TREE)
+    assert not sound.refutes_the_claim
+    assert broken.refutes_the_claim
+
+
+def test_cliques_paid_for_twice_are_stopped_by_the_accounting(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = SPLITS[Structure.JUNCTION_TREE]
+    monkeypatch.setitem(SPLITS, Structure.JUNCTION_TREE, replace(honest, cliques=2 * honest.cliques))
+
+    with pytest.raises(PrivacySpendError):
+        audit(LOSS, source=InsecureFixedRandom(1), seed=1, structure=Structure.JUNCTION_TREE)
 
 
 def test_the_bound_of_hand_checked_counts() -> None:

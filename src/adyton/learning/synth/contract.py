@@ -26,6 +26,7 @@ from adyton.kernel.chance import RandomSource
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.schema import TableSchema
 from adyton.learning.synth.domains import PublicDomain
+from adyton.learning.synth.structure import Structure
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class FitRequest:
     """What a caller asks of a fit.   loss: the most that may be spent; None asks for no guarantee.
 
     unit: "user" or "row".   domains: public domains by column name.   source: where noise comes from.
-    minutes: the longest training, for synthesizers that train until they stop improving.
+    minutes: the longest training, for synthesizers that train until they stop improving.   structure: of ours.
     """
 
     loss: PrivacyLoss | None
@@ -42,6 +43,7 @@ class FitRequest:
     source: RandomSource
     domains: Mapping[str, PublicDomain] = field(default_factory=dict)
     minutes: float = 10.0
+    structure: Structure = Structure.TREE
 
 
 @dataclass(frozen=True)

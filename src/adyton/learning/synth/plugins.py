@@ -49,6 +49,7 @@ class LabelTreeSynthesizer:
             unit=request.unit,
             max_rows_per_user=request.max_rows_per_user,
             domains=request.domains,
+            structure=request.structure,
             source=request.source,
         )
 

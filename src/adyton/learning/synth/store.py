@@ -19,7 +19,7 @@ from adyton.kernel.ledger import PrivacyLoss
 from adyton.learning.schema import TableSchema
 from adyton.learning.synth.codes import CategoryCode, ColumnCode, ListCode, NumberCode, TimestampCode
 from adyton.learning.synth.errors import SynthesisInputError
-from adyton.learning.synth.label_tree import Edge, LabelTree
+from adyton.learning.synth.label_tree import Clique, LabelTree
 from adyton.learning.synth.synthesizer import SynthesizerModel
 
 FORMAT = "adyton-synthesizer-1"
@@ -31,8 +31,8 @@ def to_bytes(model: SynthesizerModel) -> bytes:
     arrays: dict[str, Any] = {"rows_per_user": model.rows_per_user}
     for part, (star, groups) in enumerate(zip(model.tree.stars, model.tree.coarse, strict=True)):
         arrays[f"star{part}"], arrays[f"coarse{part}"] = star, groups
-    for number, edge in enumerate(model.tree.edges):
-        arrays[f"joint{number}"] = edge.joint
+    for number, clique in enumerate(model.tree.cliques):
+        arrays[f"joint{number}"] = clique.joint
     header = {
         "format": FORMAT,
         "schema": model.schema.as_json(),
@@ -41,7 +41,7 @@ def to_bytes(model: SynthesizerModel) -> bytes:
         "noise_is_secure": model.noise_is_secure,
         "max_rows_per_user": model.max_rows_per_user,
         "root": model.tree.root,
-        "links": [[edge.parent, edge.child] for edge in model.tree.edges],
+        "links": [[*clique.parents, clique.child] for clique in model.tree.cliques],
         "parts": len(model.tree.stars),
         "codes": [
             {"column": column.name, **_code_json(code, f"code{i}", arrays)}
@@ -70,12 +70,13 @@ def from_bytes(data: bytes) -> SynthesizerModel:
 
 def _model(header: dict[str, Any], arrays: dict[str, Any]) -> SynthesizerModel:
     schema = TableSchema.from_json(header["schema"])
-    edges = tuple(
-        Edge(parent, child, arrays[f"joint{number}"]) for number, (parent, child) in enumerate(header["links"])
+    cliques = tuple(
+        Clique(tuple(parents), child, arrays[f"joint{number}"])
+        for number, (*parents, child) in enumerate(header["links"])
     )
     parts = range(header["parts"])
     tree = LabelTree(
-        tuple(arrays[f"star{p}"] for p in parts), tuple(arrays[f"coarse{p}"] for p in parts), header["root"], edges
+        tuple(arrays[f"star{p}"] for p in parts), tuple(arrays[f"coarse{p}"] for p in parts), header["root"], cliques
     )
     codes = tuple(
         (schema.column(entry["column"]), _code(entry, f"code{i}", arrays)) for i, entry in enumerate(header["codes"])

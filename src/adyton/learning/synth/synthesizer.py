@@ -29,10 +29,12 @@ from adyton.learning.synth.codes import ColumnCode, code_for, needs_finding
 from adyton.learning.synth.domains import Finder, PublicDomain
 from adyton.learning.synth.errors import SynthesisInputError
 from adyton.learning.synth.estimate import Floats, onto_simplex
-from adyton.learning.synth.label_tree import LabelTree, fit_tree
+from adyton.learning.synth.label_tree import LabelTree
 from adyton.learning.synth.made_up_users import dealt_users
+from adyton.learning.synth.mechanisms import Mechanisms
 from adyton.learning.synth.noise import Ints, Noise, noise_from
 from adyton.learning.synth.reading import Columns
+from adyton.learning.synth.structure import Structure, fit_tree
 
 DEFAULT_MAX_ROWS_PER_USER = 4
 """Measured on KuaiRand: 2 to 4 keep the label best, 6 keeps pairs of features best (bench/synth.py)."""
@@ -126,12 +128,14 @@ def fit(
     unit: str = "user",
     max_rows_per_user: int = DEFAULT_MAX_ROWS_PER_USER,
     domains: Mapping[str, PublicDomain] | None = None,
+    structure: Structure = Structure.TREE,
     source: RandomSource,
 ) -> SynthesizerModel:
     """A synthesizer of `table` that is (loss.epsilon, loss.delta)-DP for each `unit`.
 
     table: an Arrow table, or `reading.ParquetColumns` of a file.
     unit: "user" needs a user id column in the schema; "row" does not.   domains: public domains by column name.
+    structure: which tables are measured besides those of each column with the label.
     source: `OsRandom` for a guarantee; an insecure source gives a model that says so.
     Raises SynthesisInputError for parameters, schemas and domains that do not fit, TableError for the table.
     """
@@ -174,7 +178,7 @@ def fit(
     if user is not None:
         cap = max_rows_per_user if unit == "user" else _ROW_UNIT_USER_CAP
         rows_per_user = _rows_per_user(user, cap, noise, spending, 1 if unit == "user" else 2, users_rho)
-    tree = fit_tree(coded, noise, spending, sensitivity, rho - found_rho - users_rho)
+    tree = fit_tree(coded, Mechanisms(noise, spending, sensitivity), rho - found_rho - users_rho, structure)
     return SynthesizerModel(
         schema=schema,
         unit=unit,
