@@ -287,6 +287,16 @@ def test_a_model_of_levels_and_tastes_is_stored_exported_and_goes_on(tmp_path: P
     assert auc(test["label"].to_numpy(), goes_on.predict(test)) > 0.7
 
 
+def test_members_trained_at_once_are_those_trained_one_after_the_other() -> None:
+    changes = {"max_epochs": 2, "members": 3, "taste_epochs": 1, "leave_out": ((), ("city",))}
+    config = TrainConfig(**{**CONFIG.__dict__, **changes})
+    one, three = (train(data(), SCHEMA, split=SPLIT, config=replace(config, threads=n), seed=1) for n in (1, 3))
+
+    assert one.checks == three.checks
+    assert [check.member for check in one.checks] == sorted(check.member for check in one.checks)
+    assert np.array_equal(one.logits(data()), three.logits(data()))
+
+
 def test_repeated_ad_ids_are_refused_at_export() -> None:
     with pytest.raises(ModelError):
         export(trained(), items=data().slice(0, 200), contexts=distinct_contexts(trained(), data()))

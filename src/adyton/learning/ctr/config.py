@@ -48,7 +48,8 @@ class TrainConfig:
     checks_per_epoch: how often validation is measured.
     patience: checks without a better value before training ends.   stop_on: the metric to be best at.
     calibrate: fit scale and shift of the logit on the validation rows.
-    threads: CPU threads of BATCHES; batches are small, so that a second one rarely pays and hurts on a busy machine.
+    threads: of ROWS, members trained at once, each with its own copy of the rows' codes; the model is the same. Of
+        BATCHES, CPU threads of torch; batches are small, so that a second one rarely pays and hurts on a busy machine.
     decay: weight decay per unit of learning rate for embeddings, towers get a tenth.   dropout: of field embeddings.
     """
 

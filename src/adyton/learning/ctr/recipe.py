@@ -39,7 +39,7 @@ FEED_COUNTERS = (
 """Over the publisher's table."""
 
 ENSEMBLE = TrainConfig(
-    fm_dim=16, head_dim=16, hidden=(64,), members=12, max_epochs=1, checks_per_epoch=1, taste_epochs=1
+    fm_dim=16, head_dim=16, hidden=(64,), members=12, max_epochs=1, checks_per_epoch=1, taste_epochs=1, threads=2
 )
 """One model of twelve members, each of one pass over the rows and a second one for tastes: best on the full log
 (`bench/ctr.py`).

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -140,7 +141,7 @@ def train(
     row_weights: [rows of table], weight of each training row in the loss, 1 if None.
     start: a model to go on from, such as yesterday's on a new day's rows: its fields, vocabularies and weights are
         kept, and of `config` only what says how to train is used.
-    data_sha256: noted in the model.
+    data_sha256: noted in the model.   progress: called after each check, from as many threads as `config.threads` says.
     Raises FeatureError for features that may not be used, TableError for a table that does not fit, ModelError for
     labels of one class.
     """
@@ -164,31 +165,35 @@ def train(
         weights=np.ones(len(labels)) if row_weights is None else np.asarray(row_weights, np.float64),
         split=split,
     )
-    members: list[FactorisedNetwork] = []
-    checks: list[Check] = []
-    for index in range(config.members):
+
+    def trained_member(index: int) -> tuple[list[FactorisedNetwork], list[Check]]:
         rng = stream(seed, "ctr", index)
         network = _new_member(encoder, config, data.click_rate, rng)
         if start is not None:
-            network.load_state_dict(start.members[len(members)].state_dict())
+            network.load_state_dict(start.members[index * (1 + bool(config.taste_epochs))].state_dict())
             levels.unshare(network)
         left_out = config.leave_out[index % len(config.leave_out)] if config.leave_out else ()
         own = replace(data, inputs=blank(encoder, data.inputs, left_out))
         if config.trainer is Trainer.BATCHES:
-            checks.extend(train_in_batches(network, own, config, rng, index, progress))
+            checks = train_in_batches(network, own, config, rng, index, progress)
             trained = [network]
         else:
             trained = [network, copy.deepcopy(network)][: 1 + bool(config.taste_epochs)]
-            checks.extend(train_in_rows(network, own, config, rng, index, progress, *trained[1:]))
+            checks = train_in_rows(network, own, config, rng, index, progress, *trained[1:])
         for one in trained:
             tie(one, encoder, left_out)
         if len(trained) > 1:
             levels.share(network, trained[1], *(_mean_vectors(one, data) for one in trained))
-        members.extend(trained)
+        return trained, checks
+
+    # The kernels of ROWS let go of the interpreter; torch shares its threads and its random state between members.
+    at_once = config.threads if config.trainer is Trainer.ROWS else 1
+    with ThreadPoolExecutor(at_once) as pool:
+        found = list(pool.map(trained_member, range(config.members)))
+    members = tuple(one for trained, _ in found for one in trained)
+    checks = tuple(check for _, checks in found for check in checks)
     seen = dict.fromkeys((*(start.data_sha256 if start is not None else ()), *data_sha256))
-    model = TrainedModel(
-        encoder, tuple(members), schema, config, seed, tuple(checks), len(split.train), data_sha256=tuple(seen)
-    )
+    model = TrainedModel(encoder, members, schema, config, seed, checks, len(split.train), data_sha256=tuple(seen))
     if not config.calibrate:
         return model
     logits = model.logits(table.take(pa.array(split.validation)))
