@@ -90,16 +90,22 @@ def slab_of_plain(ids: pa.ChunkedArray, texts_before: int, where: str) -> IdSlab
 
 
 class IdTexts:
-    """Writes coded ids out again, slab by slab. `where`: for errors."""
+    """Writes coded ids out again, slab by slab. `where`: for errors.   most_bytes: that all rows' ids may take."""
 
-    def __init__(self, id_type: pa.DataType, where: str) -> None:
-        self._texts, self._where = pa.array([], id_type), where
+    def __init__(self, id_type: pa.DataType, where: str, most_bytes: int) -> None:
+        self._texts, self._where, self._left = pa.array([], id_type), where, most_bytes
 
     def of(self, stored: pa.ChunkedArray, codes: pa.ChunkedArray) -> pa.ChunkedArray:
-        """The next slab's ids, one per row. Raises SealBrokenError."""
+        """The next slab's ids, one per row. Raises SealBrokenError, TableRejectedError if they take too much."""
         numbers, new = slab_of(stored, codes, len(self._texts), self._where)
         if len(new):
             self._texts = pa.concat_arrays([self._texts, new])
+        if pa.types.is_string(self._texts.type):
+            # Added up before anything is written out: one long id in all rows is a small file.
+            lengths = np.asarray(pc.fill_null(pc.binary_length(self._texts), 0), np.int64)
+            self._left -= int(lengths[numbers].sum())
+            if self._left < 0:
+                raise TableRejectedError("the sealed table's user ids swell to too many bytes", where=self._where)
         # In pieces, since one array holds no more than 2 GiB of text.
         starts = range(0, len(numbers), _WRITTEN_AT_ONCE)
         pieces = [self._texts.take(pa.array(numbers[start : start + _WRITTEN_AT_ONCE])) for start in starts]

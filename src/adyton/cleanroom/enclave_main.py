@@ -60,6 +60,11 @@ def main() -> int:
     except AdytonError as error:
         send({"event": "error", **error.as_json(), "exit_code": error.exit_code})
         return error.exit_code
+    except MemoryError:
+        hint = "nothing was released; a larger machine, or less data"
+        full = EnclaveUnavailableError("the job does not fit into the enclave's memory", hint=hint)
+        send({"event": "error", **full.as_json(), "exit_code": full.exit_code})
+        return full.exit_code
     except BaseException as error:  # noqa: BLE001  the process line: nothing but an event may cross it
         frame = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__} in {Path(frame.filename).name}, line {frame.lineno}"

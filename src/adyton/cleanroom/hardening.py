@@ -7,6 +7,7 @@ one-way for this process and its threads, so they run first, while there is one 
     no-core-dump        a crash writes no memory to a disk, and no other process of this user reads it (RLIMIT_CORE,
                         PR_SET_DUMPABLE)
     no-swap             the machine has no swap space that memory could be written to (looked up, not set)
+    memory-cap          what asks for more memory than there is gets an error that can be told (RLIMIT_DATA)
     network-namespace   no interface at all; UNIX sockets by path still reach the brokers (unshare)
     landlock-files      no file can be written but below the ledger's folder (Landlock)
     landlock-network    TCP connections to the brokers' ports only (Landlock, ABI 4)
@@ -22,6 +23,7 @@ import os
 import resource
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +31,8 @@ from adyton.cleanroom.private_memory import FOLDER, mount_private_memory, raise_
 from adyton.cleanroom.syscall_filter import load_filter
 from adyton.kernel.canonical import Json
 
+VIRTUAL_BYTES = 1 << 30
+"""What libraries reserve and do not use: 0.9 to 1 GB was seen beyond what a job's memory held."""
 _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 # Numbers are the same on all architectures that Landlock runs on (asm-generic).
@@ -95,6 +99,8 @@ def shut_in(
     if java_mb is not None:
         steps += [("seccomp", _java_is_a_process), ("engine-measured", _java_is_not_measured)]
     else:
+        # Java counts every page that it might ever use, so it cannot live under such a cap.
+        steps.append(("memory-cap", lambda: cap_memory(int(0.9 * available_bytes()) + VIRTUAL_BYTES)))
         steps.append(("seccomp", lambda: load_filter(has_tcp=bool(broker_ports))))
     return tuple(_attempt(name, step) for name, step in steps)
 
@@ -131,6 +137,32 @@ def _no_swap() -> str:
     if devices:
         raise OSError(0, f"memory may be written to {len(devices)} swap devices; only keys are kept from them")
     return "the machine has no swap space"
+
+
+def cap_memory(more_bytes: int) -> str:
+    """Let this process take at most `more_bytes` beyond what it has. Raises OSError if the kernel refuses.
+
+    What asks for more gets an error that can be told, where the kernel would otherwise kill this or another process.
+    """
+    status = Path("/proc/self/status").read_text()
+    taken = next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmData:"))
+    limit = taken + more_bytes
+    try:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    except ValueError as error:
+        raise OSError(0, str(error)) from error
+    return f"at most {limit >> 20} MB; beyond that the job is refused"
+
+
+def available_bytes() -> int:
+    """Memory that this process can get: the machine's, or what its control group leaves."""
+    info = Path("/proc/meminfo").read_text()
+    available = next(int(line.split()[1]) << 10 for line in info.splitlines() if line.startswith("MemAvailable:"))
+    with suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        most, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        available = min(available, max(most - used, 0))
+    return available
 
 
 def _no_network() -> str:

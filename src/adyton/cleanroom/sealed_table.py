@@ -30,10 +30,17 @@ import pyarrow.parquet.encryption as pe
 
 from adyton.cleanroom.checked_file import CheckedFile
 from adyton.cleanroom.coded_ids import CODE, IdCoder, IdSlab, IdTexts, slab_of, slab_of_plain
-from adyton.cleanroom.errors import DatasetReusedError, SealBrokenError, SealWriteError, TableRejectedError
+from adyton.cleanroom.errors import (
+    DatasetReusedError,
+    EnclaveUnavailableError,
+    SealBrokenError,
+    SealWriteError,
+    TableRejectedError,
+)
 from adyton.cleanroom.key_wrap import KEY_BYTES, unwrap_key, wrap_info, wrap_key
 from adyton.cleanroom.party import Party, PartyIdentity
 from adyton.cleanroom.secret_bytes import SecretBytes
+from adyton.cleanroom.swelling import check_sizes, decoded_batches, is_bounded, most_text_bytes
 from adyton.cleanroom.table_columns import TableColumn, arrow_schema, columns_from_json, columns_to_json
 from adyton.cleanroom.table_mapping import Mapper
 from adyton.cleanroom.table_source import check_texts, table_batches
@@ -259,13 +266,17 @@ def owner_dek(manifest: Manifest, owner: Party) -> bytes:
 
 
 class OpenTable:
-    """An opened sealed table. What was hashed is what is read (`checked_file`)."""
+    """An opened sealed table. What was hashed is what is read (`checked_file`), as far as it does not swell."""
 
-    def __init__(self, file: pq.ParquetFile, manifest: Manifest) -> None:
-        self._file = file
+    def __init__(self, file: pq.ParquetFile, careful: pq.ParquetFile, manifest: Manifest) -> None:
+        """careful: the same file, texts kept coded.   Raises TableRejectedError for columns that are too large."""
+        self._file, self._careful = file, careful
         self.manifest = manifest
         self.rows: int = file.metadata.num_rows
         self._coded = manifest.coded_id
+        self._stored_names = stored_schema(manifest.columns, self._coded).names
+        self._bounded: dict[str, bool] = {}
+        check_sizes(file.metadata, self._stored_names, self._where())
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Decrypted batches of `names`, in the order of the file. Raises SealBrokenError, TableRejectedError."""
@@ -278,7 +289,11 @@ class OpenTable:
         wanted = [column.name for column in self.manifest.columns] if names is None else list(names)
         schema = self._stored_schema(wanted)
         with self._opening():
-            stored = self._file.read(columns=schema.names, use_threads=True).select(schema.names).cast(schema)
+            if self._is_bounded(schema):
+                stored = self._file.read(columns=schema.names, use_threads=True).select(schema.names).cast(schema)
+            else:
+                written_out = list(decoded_batches(self._careful, schema, self._where()))
+                stored = pa.Table.from_batches(written_out, schema).combine_chunks()
             self._check(stored)
         return self._written_out(stored, wanted, self._id_texts())
 
@@ -295,7 +310,13 @@ class OpenTable:
 
     def _stored_batches(self, names: Sequence[str], rows_at_once: int) -> Iterator[pa.Table]:
         schema = self._stored_schema(names)
-        batches = self._file.iter_batches(batch_size=rows_at_once, columns=schema.names)
+        with self._opening():
+            is_plain = self._is_bounded(schema)
+        batches: Iterator[pa.RecordBatch] = (
+            self._file.iter_batches(batch_size=rows_at_once, columns=schema.names)
+            if is_plain
+            else decoded_batches(self._careful, schema, self._where())
+        )
         while True:
             with self._opening():
                 batch = next(batches, None)
@@ -315,12 +336,29 @@ class OpenTable:
         return stored.select(names).cast(self._schema(names))
 
     def _id_texts(self) -> IdTexts | None:
-        return None if self._coded is None else IdTexts(self._coded.arrow_type, self._where())
+        if self._coded is None:
+            return None
+        return IdTexts(self._coded.arrow_type, self._where(), most_text_bytes(self.rows))
+
+    def _is_bounded(self, schema: pa.Schema) -> bool:
+        """Whether every text column of `schema` is as small as its dictionaries say."""
+        for field in schema:
+            kind = field.type.value_type if pa.types.is_list(field.type) else field.type
+            if pa.types.is_string(kind) and field.name not in self._bounded:
+                place = self._stored_names.index(field.name)
+                self._bounded[field.name] = is_bounded(self._careful, place, field.name)
+        return all(self._bounded.get(name, True) for name in schema.names)
 
     @contextmanager
     def _opening(self) -> Iterator[None]:
         try:
             yield
+        except MemoryError:
+            raise EnclaveUnavailableError(
+                "the sealed table does not fit into the enclave's memory",
+                where=self._where(),
+                hint="nothing was released; a larger machine, or a table that swells less",
+            ) from None
         except (OSError, pa.ArrowInvalid) as error:
             raise SealBrokenError("a page of the sealed table does not open", where=self._where()) from error
 
@@ -358,7 +396,8 @@ def stored_schema(columns: Sequence[TableColumn], coded: TableColumn | None) -> 
 def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
     """Open a sealed file with its DEK.
 
-    Raises SealBrokenError with the reason: ciphertext hash, key or dataset id, columns, or rows do not fit.
+    Raises SealBrokenError with the reason: ciphertext hash, key or dataset id, columns, or rows do not fit;
+    TableRejectedError for columns that are too large.
     """
     where = f"{manifest.dataset_id} v{manifest.version}"
     try:
@@ -374,15 +413,26 @@ def open_table(path: Path, manifest: Manifest, dek: bytes) -> OpenTable:
     properties = pe.create_decryption_properties(
         footer_key=dek, aad_prefix=_aad_prefix(manifest.dataset_id, manifest.version)
     )
+    stored = stored_schema(manifest.columns, manifest.coded_id)
     try:
         file = pq.ParquetFile(pa.PythonFile(ciphertext, mode="r"), decryption_properties=properties)
+        # Not `file.schema`: it and the metadata hold each other, and the key with them, until Python collects cycles.
+        groups = [file.metadata.row_group(0)] if file.metadata.num_row_groups else []
+        paths = [groups[0].column(place).path_in_schema for place in range(file.metadata.num_columns) if groups]
+        careful = pq.ParquetFile(
+            pa.PythonFile(ciphertext.twin(), mode="r"),
+            decryption_properties=properties,
+            read_dictionary=[path for path, field in zip(paths, stored, strict=False) if "string" in str(field.type)],
+            buffer_size=1 << 20,
+            pre_buffer=False,
+        )
     except (OSError, pa.ArrowInvalid) as error:
         raise SealBrokenError("the file does not open: another key, dataset id or version", where=where) from error
-    if file.schema_arrow.names != stored_schema(manifest.columns, manifest.coded_id).names:
+    if file.metadata.num_columns != len(stored) or file.schema_arrow.names != stored.names:
         raise SealBrokenError("the columns differ from the manifest's", where=where)
     if file.metadata.num_rows != manifest.rows:
         raise SealBrokenError("the number of rows differs from the manifest's", where=where)
-    return OpenTable(file, manifest)
+    return OpenTable(file, careful, manifest)
 
 
 def _write_encrypted(

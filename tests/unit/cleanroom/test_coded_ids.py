@@ -81,7 +81,7 @@ def wanted_keys(ids: Sequence[str] | Sequence[int]) -> list[int]:
 @pytest.mark.parametrize(("most_known", "texts"), [(100, ["a", "b", " a", "c", "d"]), (1, None)])
 def test_slabs_that_are_coded_come_back(most_known: int, texts: list[str] | None) -> None:
     """Also where the coder forgets all it knew before every slab, and gives ids new codes."""
-    coder, back = IdCoder(pa.string(), "t", most_known), IdTexts(pa.string(), "t")
+    coder, back = IdCoder(pa.string(), "t", most_known), IdTexts(pa.string(), "t", 1 << 30)
     stored = [tuple(pa.chunked_array([part]) for part in coder.coded(text(slab))) for slab in SLABS]
 
     assert [back.of(*pair).to_pylist() for pair in stored] == SLABS
