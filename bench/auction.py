@@ -6,8 +6,8 @@ Each auction: a 5 kB request, two buyers, one inference call each (a 32-wide tow
 from a store of 2,000, a dot product for each in generateBid, scoring, both reports. Printed are
 
 - auctions per second at full load and per core (CPU time of all parties' processes, the client's excluded),
-- latency of one auction at a time, at full load and at half of that load (Poisson arrivals), and for the last the time
-  per hop, from the services' own histograms,
+- latency of one auction at a time, at full load and at half of that load (Poisson arrivals), from the moment a request
+  should leave the device until its answer is there, and for the last the time per hop, from the services' histograms,
 - the CPU time of what cannot be left out (HPKE, scripts in V8, inference, retrieval), each measured alone in this run,
   and the ratio of everything to it. Those scripts share one V8 context; the services give each of an auction's nine
   calls (twice prepare, retrieve and bid; then score, and the report of each side) a context that nobody has used (§8:
@@ -25,6 +25,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
+import itertools
 import json
 import os
 import random
@@ -33,8 +35,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import numpy as np
@@ -48,7 +52,7 @@ from adyton.protocol.frames import decode_client_frame, encode_client_frame
 from adyton.protocol.keys import TEST_MODE_KEY, KeyRing
 from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as ba_grpc
-from adyton.protocol.ohttp import Label, decapsulate_request, encapsulate_request
+from adyton.protocol.ohttp import ClientContext, Label, decapsulate_request, encapsulate_request
 from adyton.protocol.tee import open_request, seal_request
 from adyton.sandbox.deno import engine_flags, find_deno
 from adyton.sandbox.engines import driver_source
@@ -60,6 +64,8 @@ BUYERS = ("buyer1.example", "buyer2.example")
 REQUEST_BYTES = 5_000
 WORKERS_PER_UDF = 1
 """Ten processes for scripts in all. A second worker for each makes colder caches on two cores, not shorter queues."""
+MOST_PER_SECOND = 400
+"""Requests prepared for each second of a closed loop, more than two cores can serve."""
 TICKS = os.sysconf("SC_CLK_TCK")
 
 PREPARE = (
@@ -207,15 +213,35 @@ def descendants(pid: int) -> list[int]:
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 
+@dataclass
+class Prepared:
+    """One auction's request and what opens its answer."""
+
+    request: ba.SelectAdRequest
+    context: ClientContext
+    response: ba.SelectAdResponse | None = None
+
+
+class Phase(NamedTuple):
+    """Seconds of each auction of one phase, and of the whole phase."""
+
+    latencies: list[float]
+    wall_s: float
+
+
 class Client:
-    """Plays device and ad server."""
+    """Plays devices and ad server.
+
+    Devices have processors of their own, so their work is done before and after the time that is measured: requests are
+    encrypted beforehand, answers opened afterwards.
+    """
 
     def __init__(self, stub: ba_grpc.SellerFrontEndStub) -> None:
         self.stub = stub
         self.n = 0
         self.n_failed = 0
 
-    def request(self) -> tuple[ba.SelectAdRequest, object]:
+    def prepare(self) -> Prepared:
         self.n += 1
         message = ba.ProtectedAuctionInput(publisher_name="app", generation_id=str(self.n))
         for buyer in BUYERS:
@@ -230,50 +256,63 @@ class Client:
         for buyer in BUYERS:
             config.buyer_list.append(buyer)
             config.per_buyer_config[buyer].buyer_signals = "{}"
-        return request, context
+        return Prepared(request, context)
 
-    async def auction(self) -> float:
-        """Seconds of one auction."""
-        request, context = self.request()
-        started = time.perf_counter()
-        try:
-            response = await self.stub.SelectAd(request, timeout=20)
-        except grpc.aio.AioRpcError:
-            self.n_failed += 1
-            return time.perf_counter() - started
-        seconds = time.perf_counter() - started
-        frame = context.decapsulate_response(response.auction_result_ciphertext)  # type: ignore[attr-defined]
-        result = ba.AuctionResult.FromString(gzip_decompress(decode_client_frame(frame).payload))
-        if result.is_chaff or not result.ad_render_url:
-            self.n_failed += 1
-        return seconds
+    async def auction(self, prepared: Prepared, since: float | None = None) -> float:
+        """Seconds of one auction, from `since` if it should have started then."""
+        started = time.perf_counter() if since is None else since
+        with contextlib.suppress(grpc.aio.AioRpcError):
+            prepared.response = await self.stub.SelectAd(prepared.request, timeout=20)
+        return time.perf_counter() - started
 
-    async def full_load(self, seconds: float, width: int) -> list[float]:
-        """Latencies with `width` auctions always under way."""
-        end = time.perf_counter() + seconds
+    def check(self, done: Sequence[Prepared]) -> None:
+        """Open every answer; one that is missing or names no winner has failed."""
+        for prepared in done:
+            if prepared.response is None:
+                self.n_failed += 1
+                continue
+            frame = prepared.context.decapsulate_response(prepared.response.auction_result_ciphertext)
+            result = ba.AuctionResult.FromString(gzip_decompress(decode_client_frame(frame).payload))
+            if result.is_chaff or not result.ad_render_url:
+                self.n_failed += 1
+
+    async def full_load(self, seconds: float, width: int) -> Phase:
+        """`width` auctions always under way."""
+        stock = [self.prepare() for _ in range(int(seconds * MOST_PER_SECOND))]
+        done: list[Prepared] = []
         latencies: list[float] = []
+        started = time.perf_counter()
 
         async def lane() -> None:
-            while time.perf_counter() < end:
-                latencies.append(await self.auction())
+            while time.perf_counter() < started + seconds and stock:
+                prepared = stock.pop()
+                latencies.append(await self.auction(prepared))
+                done.append(prepared)
 
         await asyncio.gather(*(lane() for _ in range(width)))
-        return latencies
+        wall_s = time.perf_counter() - started
+        self.check(done)
+        return Phase(latencies, wall_s)
 
-    async def open_load(self, seconds: float, per_second: float) -> list[float]:
-        """Latencies with Poisson arrivals, from the moment each should have started."""
-        chance, tasks, due = random.Random(3), [], time.perf_counter()
-        end = due + seconds
+    async def open_load(self, seconds: float, per_second: float) -> Phase:
+        """Poisson arrivals; each auction is timed from the moment it should have started."""
+        chance = random.Random(3)
+        dues = list(itertools.takewhile(lambda at: at < seconds, itertools.accumulate(gaps(chance, per_second))))
+        stock = [self.prepare() for _ in dues]
+        tasks, started = [], time.perf_counter()
+        for due, prepared in zip(dues, stock, strict=True):
+            await asyncio.sleep(max(0.0, started + due - time.perf_counter()))
+            tasks.append(asyncio.create_task(self.auction(prepared, started + due)))
+        latencies = list(await asyncio.gather(*tasks))
+        wall_s = time.perf_counter() - started
+        self.check(stock)
+        return Phase(latencies, wall_s)
 
-        async def one(at: float) -> float:
-            await self.auction()
-            return time.perf_counter() - at
 
-        while due < end:
-            due += chance.expovariate(per_second)
-            await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            tasks.append(asyncio.create_task(one(due)))
-        return list(await asyncio.gather(*tasks))
+def gaps(chance: random.Random, per_second: float) -> Iterator[float]:
+    """Seconds between arrivals of a Poisson process."""
+    while True:
+        yield chance.expovariate(per_second)
 
 
 def cpu_of(call: Callable[[], object], *, n: int = 200) -> float:
@@ -435,7 +474,9 @@ def milliseconds(values: list[float]) -> dict[str, float]:
     return {f"p{q}": round(1000 * float(np.percentile(values, q)), 2) for q in (50, 95, 99)}
 
 
-async def measure(seconds: float, width: int, engine: str, pins: bool, folder: Path) -> dict[str, object]:
+async def measure(
+    seconds: float, width: int, engine: str, pins: bool, at_once: int | None, folder: Path
+) -> dict[str, object]:
     load_average = [round(load, 2) for load in os.getloadavg()]
     write_files(folder)
     sandbox = {"spares": 0, "workers_per_udf": WORKERS_PER_UDF, "engine": engine}
@@ -468,6 +509,7 @@ async def measure(seconds: float, width: int, engine: str, pins: bool, folder: P
                 "buyers": fronts,
                 "uses_scoring_signals": False,
                 "enable_chaffing": True,
+                "auctions_at_once": at_once,
             },
             "auction": {
                 "score_ad": str(folder / "s.js"),
@@ -481,19 +523,20 @@ async def measure(seconds: float, width: int, engine: str, pins: bool, folder: P
             await client.full_load(5, 2 * width)
             single = await client.full_load(seconds / 4, 1)
             before = [party.cpu_s() for party in parties]
-            started, n = time.perf_counter(), client.n
             watching = asyncio.create_task(watch(parties))
-            latencies = await client.full_load(seconds, width)
+            full = await client.full_load(seconds, width)
             watching.cancel()
-            wall_s, n_auctions = time.perf_counter() - started, client.n - n
+            n_auctions = len(full.latencies)
             after = [party.cpu_s() for party in parties]
-            per_second = n_auctions / wall_s
+            per_second = n_auctions / full.wall_s
             earlier = [party.histograms() for party in parties]
             half = await client.open_load(seconds, per_second / 2)
+            hops_after = [party.histograms() for party in parties]
+            over = await client.open_load(seconds / 2, per_second * 1.5)
         hops = {
             f"{party.name}: {step}": {f"p{q}": round(1000 * quantile(b, q / 100), 2) for q in (50, 95, 99)}
-            for party, old in zip(parties, earlier, strict=True)
-            for step, b in since(old, party.histograms()).items()
+            for party, old, new in zip(parties, earlier, hops_after, strict=True)
+            for step, b in since(old, new).items()
         }
     finally:
         for party in parties:
@@ -523,9 +566,10 @@ async def measure(seconds: float, width: int, engine: str, pins: bool, folder: P
         "ratio_with_fresh_contexts": round(total_ms / (contexts_ms + sum(alone_ms.values())), 2),
         # All CPU time, over HPKE, inference, retrieval and the scripts run in nine fresh contexts.
         "ratio_with_scripts_in_fresh_contexts": round(total_ms / fresh_ms, 2),
-        "latency_one_at_a_time_ms": milliseconds(single),
-        "latency_full_load_ms": milliseconds(latencies),
-        "latency_half_load_ms": milliseconds(half),
+        "latency_one_at_a_time_ms": milliseconds(single.latencies),
+        "latency_full_load_ms": milliseconds(full.latencies),
+        "latency_half_load_ms": milliseconds(half.latencies),
+        "latency_at_one_and_a_half_times_full_load_ms": milliseconds(over.latencies),
         "hops_half_load_ms": hops,
         "cores": os.cpu_count(),
         "buyers_on_one_core_each": pins,
@@ -539,10 +583,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=4, help="auctions under way at full load")
     parser.add_argument("--engine", choices=["v8", "quickjs"], default="v8", help="what the services run scripts on")
     parser.add_argument("--no-pins", dest="pins", action="store_false", help="let buyers' processes run on every core")
+    parser.add_argument("--at-once", type=int, default=2, help="auctions the seller works on at once; 0: no limit")
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="adyton-bench-") as folder:
-        result = asyncio.run(measure(options.seconds, options.width, options.engine, options.pins, Path(folder)))
+        result = asyncio.run(
+            measure(options.seconds, options.width, options.engine, options.pins, options.at_once or None, Path(folder))
+        )
     text = json.dumps(result, indent=1)
     if options.json is not None:
         options.json.write_text(text)

@@ -60,6 +60,9 @@ class SellerFrontEndConfig(Section):
     process.   untrusted_key_value_url: the seller's own HTTP server instead, for test mode only.
     replay_window_s: the documented limit on a request's age; None for no limit.
     max_buyers: None for the reference's limits (15 with chaff, 2 without) lifted.
+    auctions_at_once: how many are worked on at the same time, the others wait in the order of arrival; None for no
+    limit. With buyers on the same machine, one for each core serves best; the farther they are, the more.
+    max_waiting_auctions: beyond this many the answer is RESOURCE_EXHAUSTED.
     """
 
     seller_domain: str
@@ -78,6 +81,8 @@ class SellerFrontEndConfig(Section):
     enable_buyer_caching: bool = False
     replay_window_s: int | None = Field(default=None, gt=0)
     max_buyers: int | None = Field(default=None, gt=0)
+    auctions_at_once: int | None = Field(default=None, gt=0)
+    max_waiting_auctions: int = Field(default=1000, ge=0)
 
 
 class AuctionConfig(Section):

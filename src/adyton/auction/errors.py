@@ -8,6 +8,7 @@
     ConfigError           (BadInputError)     a configuration file cannot be used
     CodeFetchError        (UnavailableError)  a script or schema could not be fetched        INTERNAL
     UnknownVersionError   (BadInputError)     a request names a blob version we do not hold  INTERNAL
+    OverloadedError       (UnavailableError)  more requests wait than the configuration lets RESOURCE_EXHAUSTED
 
 `what` is the text that crosses the wire: exactly the text of protected-auction §5.4 and §7 where that names one.
 """
@@ -51,3 +52,7 @@ class CodeFetchError(UnavailableError):
 
 class UnknownVersionError(BadInputError):
     """A request names a blob version that is not loaded."""
+
+
+class OverloadedError(UnavailableError):
+    """More requests wait for their turn than the configuration allows."""

@@ -119,8 +119,8 @@ class SandboxLimits:
     failures_before_backoff: timeouts, crashes and bad frames in a row.   backoff_ms doubles up to backoff_max_ms.
     """
 
-    heap_mb: int = 64
-    data_mb: int = 768
+    heap_mb: int = 128
+    data_mb: int = 832
     open_files: int = 32
     cpu_s: int = 600
     argument_bytes: int = 16 * 1024 * 1024

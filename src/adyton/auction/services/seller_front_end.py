@@ -43,6 +43,7 @@ from adyton.auction.seller.select_ad_checks import (
     read_client_input,
     request_ciphertext,
 )
+from adyton.auction.services.admission import Admission
 from adyton.auction.services.key_material import KeyMaterial
 from adyton.auction.services.ports import AuctionPort, BuyerFrontEndPort, KeyValuePort, Metadata, ScoreAdsRawRequest
 from adyton.auction.services.status import INTERNAL_TEXT, status_name
@@ -99,14 +100,20 @@ class SellerFrontEndService:
         self._medians = MedianChaffSizes() if config.enable_chaffing_v2 else None
         self._sizes = self._medians or UniformChaffSizes()
         self._is_chaffing = config.enable_chaffing or config.enable_chaffing_v2
+        self._admission = Admission(config.auctions_at_once, config.max_waiting_auctions)
         self._cache = BuyerCache() if config.enable_buyer_caching else None
 
     async def select_ad(self, request: ba.SelectAdRequest, *, metadata: Metadata) -> ba.SelectAdResponse:
         """The encrypted result.
 
         Raises RequestError with every finding of the ad server's part, EncapsulationError for a ciphertext that does
-        not open, DownstreamError where a service failed. What is wrong with the client's part is inside the result.
+        not open, DownstreamError where a service failed, OverloadedError. What is wrong with the client's part is
+        inside the result.
         """
+        async with self._admission.turn():
+            return await self._select_ad(request, metadata)
+
+    async def _select_ad(self, request: ba.SelectAdRequest, metadata: Metadata) -> ba.SelectAdResponse:
         ciphertext = request_ciphertext(request)
         config = auction_config(request)
         if request.client_type != ba.CLIENT_TYPE_ANDROID:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from adyton.auction.errors import DownstreamError, RequestError, UnsupportedError
+from adyton.auction.errors import DownstreamError, OverloadedError, RequestError, UnsupportedError
 from adyton.kernel.errors import AdytonError
 from adyton.protocol.errors import EncapsulationError, MalformedMessageError
 
@@ -38,6 +38,8 @@ def status_name(error: AdytonError) -> str:
         return "INVALID_ARGUMENT"
     if isinstance(error, UnsupportedError):
         return "UNIMPLEMENTED"
+    if isinstance(error, OverloadedError):
+        return "RESOURCE_EXHAUSTED"
     return "INTERNAL"
 
 
