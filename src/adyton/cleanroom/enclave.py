@@ -1,6 +1,6 @@
 """The enclave: from sealed tables and a signed contract to sealed outputs and a receipt. No plaintext leaves it.
 
-    1 contract    signatures and dates; job inside the contract
+    1 contract    signatures and dates; job inside the contract; guarantees for users on single users' columns only
     2 keys        fresh key pairs; nonce, evidence, grant from every owner's broker
     3 tables      ciphertext against contract and manifest, opened in memory
     4 ledger      everything that noise will cover is reserved with every owner, before anything is computed
@@ -39,6 +39,7 @@ from adyton.cleanroom.reservations import reserve
 from adyton.cleanroom.sealed_box import seal_box
 from adyton.cleanroom.sealed_table import OpenTable, open_table
 from adyton.cleanroom.signed_contract import SignedContract
+from adyton.cleanroom.single_users import check_single_users
 from adyton.cleanroom.state_store import StateOrigin, StateStore
 from adyton.cleanroom.workload import MadeOutput, Workload, WorkResult, needed_columns
 from adyton.kernel.chance import RandomSource
@@ -84,6 +85,7 @@ class Enclave:
         contract, started_at_ms = self.signed.contract, self.clock.now_ms()
         self.signed.require_active(started_at_ms)
         job.check_against(contract)
+        check_single_users(contract, job)
         if not self.noise.is_secure and not contract.binding_rule.allow_dev:
             # Whoever knows the noise subtracts it.
             raise TemplateRefusedError(

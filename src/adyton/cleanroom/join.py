@@ -6,8 +6,9 @@ The base table (say, the advertiser's impressions) keeps its rows, order and col
                 job's, or own_user_*, own_item_*, P_user_* and P_item_* (P: the partner's name) where it declares none
     P_COLUMN    a partner's user columns, as of the user's newest earlier event there
 
-Own history is always added, so that "with partner" is compared with the best the base could do alone. Values of a
-partner's category columns that fewer than k distinct users share are made null: a model's vocabulary goes out with it.
+Own history is always added, so that "with partner" is compared with the best the base could do alone. For models
+without a guarantee, values of a partner's category columns that fewer than k distinct users share are made null: a
+model's vocabulary goes out with it. What has a guarantee for users reads `JoinedTable.of_single_users` instead.
 """
 
 from __future__ import annotations
@@ -51,6 +52,15 @@ class PartyTable:
     name: str
     table: pa.Table
     schema: TableSchema
+
+
+@dataclass(frozen=True)
+class JoinedShape:
+    """What columns a join gives, known before a row is read; the fields are those of `JoinedTable`."""
+
+    schema: TableSchema
+    partner_columns: tuple[str, ...]
+    item_columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -119,21 +129,15 @@ def join_tables(
     impressions = keyed_events(base, key)
     news = {base.name: impressions, **{party.name: keyed_events(party, key) for party in partners}}
     parts: list[pa.Table] = []
-    own: list[Column] = []
-    theirs: list[Column] = []
-    over_items: list[str] = []
     if past is not None and is_small:
         users, items = (pc.unique(impressions[name]) for name in ("user_key", "item"))
         past = {name: one.of_keys(users, items) for name, one in past.items()}
     shown = engine.register("impressions", impressions.select([ROW, "user_key", "time", "item"]))
-    for party, prefix, added in [(base, "own", own)] + [(p, p.name, theirs) for p in partners]:
+    for party, prefix in [(base, "own"), *((partner, partner.name) for partner in partners)]:
         events, known = news[party.name], (past or {}).get(party.name)
         source: Any = engine.register(f"events_{prefix}", events) if known is None else None
         wanted = party_counters(party, prefix, counters)
-        for side, key_column, id_column in (
-            (Role.USER, "user_key", party.schema.user_id.name),
-            (Role.AD, "item", party.schema.item_id.name),
-        ):
+        for key_column, id_column in (("user_key", party.schema.user_id.name), ("item", party.schema.item_id.name)):
             # Items are shared only if both parties name them alike; the time rule is the same.
             here = [counter for counter in wanted if counter.key == id_column]
             if not here:
@@ -148,10 +152,7 @@ def join_tables(
                 source.select(*columns, *weight, key=source[key_column], time=source.time),
                 here,
             )
-            part = _in_row_order(engine.run(features), impressions.num_rows)
-            added.extend(Column(counter.name, side, Kind.NUMBER) for counter in here)
-            over_items += [counter.name for counter in here if key_column == "item"]
-            parts.append(part)
+            parts.append(_in_row_order(engine.run(features), impressions.num_rows))
         if party is not base:
             profile = {c.name: f"{party.name}_{c.name}" for c in party.schema.with_role(Role.USER)}
             if profile:
@@ -162,16 +163,34 @@ def join_tables(
                     source.select(*profile, key=source.user_key, time=source.time, event=source[ROW]),
                     profile,
                 )
-                part = _in_row_order(engine.run(newest), impressions.num_rows)
-                parts.append(part)
-                added.extend(Column(profile[c.name], Role.USER, c.kind) for c in party.schema.with_role(Role.USER))
+                parts.append(_in_row_order(engine.run(newest), impressions.num_rows))
     user_key = impressions["user_key"]
     table = base.table
     for part in parts:
         for name in part.column_names:
             table = table.append_column(name, part[name])
-    schema = base.schema.extend(*own, *theirs)
-    return JoinedTable(table, schema, user_key, tuple(column.name for column in theirs), tuple(over_items), news)
+    shape = joined_shape(base, partners, counters)
+    return JoinedTable(table, shape.schema, user_key, shape.partner_columns, shape.item_columns, news)
+
+
+def joined_shape(
+    base: HasSchema, partners: Sequence[HasSchema], counters: Mapping[str, Sequence[Counter]] | None = None
+) -> JoinedShape:
+    """What columns `join_tables` gives. Raises SchemaError if a name is used twice."""
+    own: list[Column] = []
+    theirs: list[Column] = []
+    over_items: list[str] = []
+    for party, prefix, added in [(base, "own", own), *((partner, partner.name, theirs) for partner in partners)]:
+        wanted = party_counters(party, prefix, counters)
+        for side, key in ((Role.USER, party.schema.user_id.name), (Role.AD, party.schema.item_id.name)):
+            here = [counter.name for counter in wanted if counter.key == key]
+            added.extend(Column(name, side, Kind.NUMBER) for name in here)
+            over_items += here if side is Role.AD else []
+        if party is not base:
+            profile = party.schema.with_role(Role.USER)
+            added.extend(Column(f"{party.name}_{c.name}", Role.USER, c.kind) for c in profile)
+    names = tuple(column.name for column in theirs)
+    return JoinedShape(base.schema.extend(*own, *theirs), names, tuple(over_items))
 
 
 def mask_rare(joined: JoinedTable, k: int, before_ms: int) -> tuple[JoinedTable, dict[str, NumberSteps]]:

@@ -9,18 +9,21 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from adyton.cleanroom.contract import Output
 from adyton.cleanroom.job import JobSpec, PrivateTraining, SynthesizeRequest
 from adyton.cleanroom.join import JoinedTable
+from adyton.cleanroom.join_keys import KEY_BYTES, join_keys
 from adyton.cleanroom.model_attacks import ModelAttacks, attack_model
+from adyton.cleanroom.single_users import refuse_item_columns, synthetic_schema
 from adyton.kernel.chance import RandomSource, stream
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.records import ModelArtifact, SyntheticTable
@@ -29,14 +32,13 @@ from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.private_trainer import PrivateTraining as TrainerSettings
 from adyton.learning.ctr.private_trainer import private_columns, train_private_with_listing
 from adyton.learning.ctr.training import Check, RowSplit, TrainedModel, train
-from adyton.learning.errors import FeatureError
 from adyton.learning.metrics import evaluate
-from adyton.learning.schema import Role, TableSchema
+from adyton.learning.schema import TableSchema
 from adyton.learning.synth.gate_measures import PrivacyMeasures, measure
 from adyton.learning.synth.synthesizer import fit, to_record
 
 HOLDOUT_ONE_IN = 5
-"""One user in five is kept out of the synthesizer's fit, so that attacks have somebody to compare with."""
+"""About one user in five is kept out of the synthesizer's fit, so that attacks have somebody to compare with."""
 
 Ints = NDArray[np.int64]
 Tell = Callable[[float, str], None]
@@ -76,6 +78,19 @@ class TrainedAlone:
     attacks: ModelAttacks
     training_users: int
     model: TrainedModel
+
+
+@dataclass(frozen=True)
+class SynthesisRows:
+    """What the synthesizer may read, and whom attacks compare with: rows of users that are never in both.
+
+    fitted, holdout: with join keys for user ids.   fitted_ids: the ids themselves, of each fitted row.
+    """
+
+    schema: TableSchema
+    fitted: pa.Table
+    holdout: pa.Table
+    fitted_ids: pa.ChunkedArray
 
 
 @dataclass(frozen=True)
@@ -150,12 +165,7 @@ def private_features(joined: JoinedTable, job: JobSpec) -> tuple[str, ...] | Non
 
     Raises FeatureError, ModelError for a column that may not be a feature, or that other users' rows move.
     """
-    if over_items := [name for name in job.features if name in joined.item_columns]:
-        raise FeatureError(
-            f"{', '.join(over_items)}: counted over items, so other users' rows are in it",
-            where="private_training",
-            hint="leave it out of the job's features, or train without private_training",
-        )
+    refuse_item_columns(job.features, joined.item_columns, where="private_training")
     schema = joined.of_single_users.schema
     names = tuple(name for name in job.features if name in schema) or None
     private_columns(schema, names)
@@ -224,29 +234,48 @@ def _train_config(job: JobSpec, schema: TableSchema) -> TrainConfig:
 
 
 def synthesize(
-    joined: JoinedTable, request: SynthesizeRequest, split: TimeSplit, seed: int, source: RandomSource
+    joined: JoinedTable, request: SynthesizeRequest, before_ms: int, k: int, seed: int, source: RandomSource
 ) -> SynthesizedTable:
-    """A user-level differentially private synthetic table of the rows before the test period, and attacks on it.
+    """A user-level differentially private synthetic table of the rows before `before_ms`, and attacks on it.
 
-    Raises BadInputError if a column may not be synthesized.
+    k: fewest users that share any value in it.   source: of noise, and of which users are held out.
+    Raises BadInputError if a column may not be synthesized, FeatureError if other users' rows move it.
     """
-    schema = _synthetic_schema(joined, request.columns)
-    rows = np.sort(np.concatenate([split.train, split.validation]))
-    table = joined.table.select(list(schema.names)).take(pa.array(rows))
-    keys = joined.user_key.take(pa.array(rows)).to_numpy()
-    # Users are numbered by their first row, so that the draw depends on the job's seed and not on this run's keys.
-    user = joined.user_key.take(pa.array(rows)).combine_chunks().dictionary_encode().indices.to_numpy()
-    is_holdout = stream(seed, "synthetic holdout").permutation(user.max() + 1)[user] % HOLDOUT_ONE_IN == 0
-    fitted, holdout = table.filter(pa.array(~is_holdout)), table.filter(pa.array(is_holdout))
+    rows = synthesis_rows(joined, request, before_ms, source.token(KEY_BYTES))
     model = fit(
-        fitted, schema, loss=request.loss, unit="user", max_rows_per_user=request.max_rows_per_user, source=source
+        rows.fitted,
+        rows.schema,
+        loss=request.loss,
+        unit="user",
+        max_rows_per_user=request.max_rows_per_user,
+        least_users=k,
+        source=source,
     )
     made = model.sample(request.rows, stream(seed, "synthetic table"))
+    # Attacks look for the ids that people know, not for this run's keys.
+    place = rows.fitted.column_names.index(rows.schema.user_id.name)
+    real = rows.fitted.set_column(place, rows.schema.user_id.name, rows.fitted_ids)
     return SynthesizedTable(
         record=to_record(model, made, "synthetic_table"),
-        measures=measure(fitted, holdout, made, schema, seed=seed),
-        users=len(np.unique(keys[~is_holdout])),
+        measures=measure(real, rows.holdout, made, rows.schema, seed=seed),
+        users=len(pc.unique(rows.fitted[rows.schema.user_id.name])),
     )
+
+
+def synthesis_rows(joined: JoinedTable, request: SynthesizeRequest, before_ms: int, secret: bytes) -> SynthesisRows:
+    """The rows before `before_ms` of `joined.of_single_users`, split by users.
+
+    secret: of one job; whether a user is held out depends on it and on that user's id alone, so that nobody else moves
+    when a user comes or goes.   Raises what `synthetic_schema` raises.
+    """
+    schema = synthetic_schema(joined.schema, joined.item_columns, request.columns)
+    alone, user_id = joined.of_single_users, joined.schema.user_id.name
+    is_before = pc.less(joined.table[joined.schema.time.name].cast(pa.int64()), before_ms)
+    table = alone.table.select(list(schema.names)).filter(is_before)
+    ids = joined.table[user_id].filter(is_before)
+    is_holdout = pa.array(join_keys(ids, secret).to_numpy() % HOLDOUT_ONE_IN == 0)
+    is_fitted = pc.invert(is_holdout)
+    return SynthesisRows(schema, table.filter(is_fitted), table.filter(is_holdout), ids.filter(is_fitted))
 
 
 def _exported(model: TrainedModel, joined: JoinedTable, split: TimeSplit, name: str, data_hash: str) -> ModelArtifact:
@@ -259,15 +288,3 @@ def _exported(model: TrainedModel, joined: JoinedTable, split: TimeSplit, name: 
         name=name,
         training_data_sha256=[data_hash],
     )
-
-
-def _synthetic_schema(joined: JoinedTable, columns: Sequence[str]) -> TableSchema:
-    user, label = joined.schema.user_id.name, joined.schema.label.name
-    wanted = [name for name in joined.schema.names if name in {*columns, user, label}]
-    unknown = set(columns) - set(joined.schema.names)
-    if unknown:
-        raise BadInputError(f"unknown columns: {', '.join(sorted(unknown))}", where="synthesize")
-    schema = joined.schema.select(wanted)
-    if schema.with_role(Role.TIME):
-        raise BadInputError("exact times are not synthesized", where="synthesize", hint="use hour or day columns")
-    return schema

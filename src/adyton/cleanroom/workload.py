@@ -251,14 +251,14 @@ class Workload:
         made: list[MadeOutput] = []
         attacks: list[GateCheck] = []
         trained = WorkResult([], [], None)
-        split = split_by_time(joined, self.job)
         if Template.TRAIN in self.job.templates:
+            split = split_by_time(joined, self.job)
             trained = (self._train_private if self.job.private_training else self._train)(joined, split, progress)
             made += trained.made
             attacks += trained.checks
         if Template.SYNTHESIZE in self.job.templates:
             progress(0.7, "synthesizing and attacking")
-            table, checks = self._synthesize(joined, split)
+            table, checks = self._synthesize(joined)
             made.append(table)
             attacks += checks
         return replace(trained, made=made, checks=attacks)
@@ -332,13 +332,14 @@ class Workload:
         checks = check_model(Output.MODEL, trained.attacks, self.limits)
         return WorkResult(made, checks, None, trained.model, trained.training_users)
 
-    def _synthesize(self, joined: JoinedTable, split: TimeSplit) -> tuple[MadeOutput, list[GateCheck]]:
+    def _synthesize(self, joined: JoinedTable) -> tuple[MadeOutput, list[GateCheck]]:
         from adyton.cleanroom.templates import synthesize
 
         request = self.job.synthesize
         assert request is not None, "a job with this template has its parameters"
         self.held.is_noise_drawn = True
-        table = synthesize(joined, request, split, self.job.seed, self.noise)
+        k = self.contract.binding_rule.k
+        table = synthesize(joined, request, self.job.test_from_ms, k, self.job.seed, self.noise)
         candidate = Candidate(Output.SYNTHETIC_TABLE, table.users, request.loss)
         return MadeOutput(candidate, synthetic_bytes(table.record)), check_synthetic(table.measures, self.limits)
 

@@ -1,20 +1,26 @@
-"""A job that trains under differential privacy: what it makes and costs; one user moves that user's rows alone."""
+"""A job that trains or synthesizes for a loss: what it makes and costs; one user moves that user's rows alone."""
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 from adyton.cleanroom.contract import Output, Template
 from adyton.cleanroom.engine import open_engine
-from adyton.cleanroom.job import JobSpec, PrivateTraining
-from adyton.cleanroom.join import JoinedTable, PartyTable, join_tables
+from adyton.cleanroom.job import JobSpec, PrivateTraining, SynthesizeRequest
+from adyton.cleanroom.join import JoinedTable, PartyTable, join_tables, joined_shape
+from adyton.cleanroom.join_keys import join_keys
 from adyton.cleanroom.reservations import planned_spending
-from adyton.cleanroom.templates import private_features
+from adyton.cleanroom.single_users import synthetic_schema
+from adyton.cleanroom.templates import private_features, synthesis_rows, synthesize
+from adyton.kernel.chance import OsRandom
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ids import DatasetId, JobId
 from adyton.kernel.ledger import PrivacyLoss
@@ -22,6 +28,7 @@ from adyton.learning.errors import FeatureError, ModelError
 from adyton.learning.schema import Column, Kind, Role, TableSchema
 
 LOSS = PrivacyLoss.of("3/2", "1e-6")
+JOIN_KEY, SECRET = b"k" * 32, b"s" * 32
 JOB = JobSpec(
     job_id=JobId("private"),
     base=DatasetId("ads"),
@@ -77,7 +84,7 @@ def test_what_private_training_cannot_mean_is_refused(wrong: dict[str, Any]) -> 
 def joined(ads: pa.Table, feeds: pa.Table) -> JoinedTable:
     parties = [PartyTable(DatasetId(name), name, rows, SCHEMA) for name, rows in (("ads", ads), ("feeds", feeds))]
     with open_engine(memory_mb=64, threads=1) as engine:
-        return join_tables(engine, parties[0], parties[1:], key=b"k" * 32)
+        return join_tables(engine, parties[0], parties[1:], key=JOIN_KEY)
 
 
 def rows(seed: int, n: int) -> pa.Table:
@@ -127,3 +134,95 @@ def test_a_feature_over_items_and_the_user_id_are_refused_by_name() -> None:
     with pytest.raises(ModelError, match="single users"):
         private_features(made, replace(JOB, features=("user_id",)))
     assert private_features(made, replace(JOB, features=("city", "feeds_city"))) == ("city", "feeds_city")
+
+
+REQUEST = SynthesizeRequest(
+    LOSS, 100, ("city", "feeds_city", "item_id", "own_user_impressions", "feeds_user_label_mean"), 2
+)
+
+
+@pytest.mark.parametrize("leaves", ["u0", "u1", "u2", "u3", "u4", "u5"])
+def test_a_user_who_leaves_moves_nobody_else_of_what_is_fitted_and_held_out(leaves: str) -> None:
+    ads, feeds = rows(1, 60), rows(2, 80)
+    stays, stays_there = (pc.not_equal(table["user_id"], leaves) for table in (ads, feeds))
+    whole = synthesis_rows(joined(ads, feeds), REQUEST, 50, SECRET)
+    without = synthesis_rows(joined(ads.filter(stays), feeds.filter(stays_there)), REQUEST, 50, SECRET)
+    gone = join_keys(pa.chunked_array([[leaves]]), JOIN_KEY)[0]
+
+    for with_all, with_others in ((whole.fitted, without.fitted), (whole.holdout, without.holdout)):
+        assert with_all.num_rows > 0
+        assert with_all.filter(pc.not_equal(with_all["user_id"], gone)).equals(with_others)
+    assert whole.fitted.num_rows + whole.holdout.num_rows == pc.sum(pc.less(ads["time_ms"], 50)).as_py()
+    assert not set(whole.fitted["user_id"].to_pylist()) & set(whole.holdout["user_id"].to_pylist())
+
+
+def test_who_is_held_out_follows_the_jobs_secret_and_the_trimmed_id() -> None:
+    ids = [f"u{i}" for i in range(1_000) for _ in range(2)]
+    ads = pa.table(
+        {
+            "user_id": [f"{user} " if i % 2 else user for i, user in enumerate(ids)],
+            "item_id": np.zeros(2_000, np.int64),
+            "time_ms": np.arange(2_000),
+            "city": ["c"] * 2_000,
+            "label": np.zeros(2_000, np.int8),
+        }
+    )
+    made = joined(ads, rows(2, 80))
+    held = [set(synthesis_rows(made, REQUEST, 2_000, s).holdout["user_id"].to_pylist()) for s in (SECRET, b"t" * 32)]
+
+    assert all(150 < len(one) < 250 for one in held)
+    assert len(held[0] & held[1]) < 100
+    assert synthesis_rows(made, REQUEST, 2_000, SECRET).holdout.num_rows == 2 * len(held[0])
+
+
+def test_what_a_join_gives_is_known_before_a_row_is_read() -> None:
+    made = joined(rows(1, 60), rows(2, 80))
+    base, partner = (PartyTable(DatasetId(name), name, pa.table({}), SCHEMA) for name in ("ads", "feeds"))
+    shape = joined_shape(base, [partner])
+
+    assert list(shape.schema.names) == made.table.column_names
+    assert set(shape.item_columns) == {
+        f"{party}_item_{what}" for party in ("own", "feeds") for what in ("impressions", "label_mean")
+    }
+    assert set(shape.partner_columns) == {name for name in made.table.column_names if name.startswith("feeds_")}
+
+
+@pytest.mark.parametrize(
+    ("column", "error", "message"),
+    [
+        ("feeds_item_label_mean", FeatureError, "synthesize: feeds_item_label_mean: counted over items"),
+        ("time_ms", BadInputError, "exact times"),
+        ("town", BadInputError, "unknown columns: town"),
+    ],
+)
+def test_columns_that_may_not_be_synthesized_are_refused_by_name(
+    column: str, error: type[Exception], message: str
+) -> None:
+    made = joined(rows(1, 60), rows(2, 80))
+
+    with pytest.raises(error, match=message):
+        synthetic_schema(made.schema, made.item_columns, ("city", column))
+    chosen = synthetic_schema(made.schema, made.item_columns, ("feeds_city", "city"))
+    assert chosen.names == ("user_id", "city", "label", "feeds_city")
+
+
+def test_a_value_that_fewer_than_k_users_share_is_not_in_a_synthetic_table() -> None:
+    """Sixty users live in the small town, some of them held out."""
+    n = 900
+    ads = pa.table(
+        {
+            "user_id": [f"person-{i:04d}" for i in range(n)],
+            "item_id": np.arange(n) % 3,
+            "time_ms": np.arange(n),
+            "city": ["small" if i < 60 else f"c{i % 2}" for i in range(n)],
+            "label": (np.arange(n) % 5 == 0).astype(np.int8),
+        }
+    )
+    made, request = joined(ads, rows(2, 80)), SynthesizeRequest(PrivacyLoss.of(40, "1e-6"), 3_000, ("city",), 1)
+
+    def cities(k: int) -> set[str | None]:
+        record = synthesize(made, request, n, k, 0, OsRandom()).record
+        return set(pq.read_table(io.BytesIO(record.table_parquet))["city"].to_pylist()) - {None}
+
+    assert cities(2) == {"c0", "c1", "small"}
+    assert cities(61) == {"c0", "c1"}

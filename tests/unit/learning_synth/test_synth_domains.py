@@ -96,6 +96,33 @@ def test_the_user_that_makes_a_value_common_enough_is_hidden_by_the_threshold() 
         assert finder.released(unit, value, 2, "v").tolist() == [0]
 
 
+def _groups(users: int, noise: FixedNoise) -> list[int]:
+    """Which of two ranges of numbers are released where 300 users must share one: of 2,000 users and of `users`."""
+    unit = np.arange(2000 + users)
+    group = np.where(unit < 2000, 0, 1)
+    counts = np.stack([np.bincount(group), np.zeros(2, np.int64)], axis=1)
+    finder = replace(_finder(noise, unit, 4), least_units=300)
+    return finder.released_groups(unit, group, counts, "n")[0].tolist()
+
+
+def test_a_range_of_numbers_of_fewer_units_than_asked_is_unknown_whatever_the_noise() -> None:
+    class Loud(Seen):
+        def gaussian(self, counts: Ints, scale: float) -> Ints:
+            return super().gaussian(counts, scale) + 10**9
+
+    assert [_groups(users, Loud()) for users in (299, 300)] == [[0], [0, 1]]
+
+
+def test_the_user_that_makes_a_range_common_enough_is_hidden_by_the_threshold() -> None:
+    """Others may have four rows each in the range: 300 users' 1,200 rows pass with probability at most 1e-6."""
+    unit = np.repeat(np.arange(4300), np.where(np.arange(4300) < 4000, 1, 4))
+    group = np.where(unit < 4000, 0, 1)
+    counts = np.bincount(group)[:, None]
+    for seed in range(200):
+        finder = replace(_finder(FixedNoise(InsecureFixedRandom(seed)), unit, 4), least_units=300)
+        assert finder.released_groups(np.arange(unit.size), group, counts, "n")[0].tolist() == [0]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 4)), max_size=40), st.sampled_from([None, 3]))
 def test_weights_are_those_of_counting_unit_by_unit(pairs: list[tuple[int, int]], per_unit: int | None) -> None:

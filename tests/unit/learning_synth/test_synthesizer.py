@@ -100,6 +100,22 @@ def test_a_value_of_one_user_is_never_released(table: pa.Table, schema: TableSch
         assert "slot0" in made
 
 
+def test_numbers_whose_range_fewer_users_share_than_asked_are_not_known(table: pa.Table, schema: TableSchema) -> None:
+    """Most users have a price from 2 to 8; few have one below 1 or above 16."""
+    small = schema.select(["user", "clicked", "price"])
+
+    def prices(least_users: int) -> tuple[float, float]:
+        model = fit(table, small, loss=PrivacyLoss.of(40, "1e-6"), source=OsRandom(), least_users=least_users)
+        found = pc.min_max(model.sample(2_000, stream(0, "s"))["price"])
+        return found["min"].as_py(), found["max"].as_py()
+
+    few, many = prices(1), prices(400)
+    assert few[0] < 1
+    assert few[1] > 16
+    assert many[0] >= 2
+    assert many[1] <= 8
+
+
 def test_row_unit_needs_no_users_and_says_so(table: pa.Table, schema: TableSchema) -> None:
     without_users = TableSchema(tuple(c for c in schema.columns if c.role is not Role.USER_ID))
     model = fit(table, without_users, loss=LOSS, unit="row", source=OsRandom())
@@ -176,6 +192,8 @@ def test_dates_that_too_few_rows_share_are_refused_with_a_way_out(table: pa.Tabl
         {"domains": {"age": Span(0, 1)}},
         {"domains": {"price": Values((1, 2))}},
         {"loss": PrivacyLoss.of(1, 0)},
+        {"least_users": 0},
+        {"least_users": 2, "unit": "row"},
     ],
 )
 def test_what_cannot_be_meant_is_refused(bad: dict[str, object], table: pa.Table, schema: TableSchema) -> None:

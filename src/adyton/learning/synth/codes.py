@@ -265,7 +265,8 @@ def _number(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, 
         raise SynthesisInputError("a number takes public edges or a span", where=column.name)
     finder = _required(column, finder)
     numbers = floats(data)
-    known = numbers[np.isfinite(numbers)]
+    is_known = np.isfinite(numbers)
+    known = numbers[is_known]
     if isinstance(public, Span):
         edges = np.linspace(public.low, public.high, _SPAN_CELLS + 1)
         cell = np.clip(np.searchsorted(edges, known, side="right") - 1, 0, _SPAN_CELLS - 1)
@@ -273,12 +274,14 @@ def _number(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, 
         weights = np.maximum(noisy, 0.0) + 1e-6
         return NumberCode(edges[:-1], edges[1:], weights, _merged(weights), public.nullable, arrow_type)
     octaves, cell = _octave_cells(known)
+    row = np.r_[np.flatnonzero(is_known), np.flatnonzero(~is_known)]
     nulls = numbers.size - known.size
     if nulls:  # one more group, so that whether nulls occur is itself found under DP
         octaves, cell = np.r_[octaves, np.full(nulls, _NULL_OCTAVE)], np.r_[cell, np.zeros(nulls, np.int64)]
     groups, group_of = np.unique(octaves, return_inverse=True)
     counts = np.bincount(group_of * _CELLS_PER_OCTAVE + cell, minlength=groups.size * _CELLS_PER_OCTAVE)
-    kept, noisy = finder.released_groups(counts.reshape(-1, _CELLS_PER_OCTAVE).astype(np.int64), column.name)
+    counts = counts.reshape(-1, _CELLS_PER_OCTAVE).astype(np.int64)
+    kept, noisy = finder.released_groups(row, group_of, counts, column.name)
     is_number = groups[kept] != _NULL_OCTAVE
     lows, highs, weights = _grid_cells(groups[kept][is_number], noisy[is_number])
     return NumberCode(lows, highs, weights, _merged(weights), not is_number.all(), arrow_type)

@@ -69,8 +69,8 @@ class Finder:
     """Spends a fixed share of the budget on each column whose domain is not public.
 
     sensitivity: most rows one unit may change.   rho, delta: per column.   unit_of_row: int64[B], whose row each
-    row of the bounded table is; None when each row is a unit of its own.   least_units: `released` lets nothing be
-    known that fewer units share, whatever the noise.
+    row of the bounded table is; None when each row is a unit of its own.   least_units: nothing is let be known that
+    fewer units share, whatever the noise.
     """
 
     noise: Noise
@@ -110,11 +110,13 @@ class Finder:
         limit = _set_threshold(self.sensitivity * elements_per_row, scale, self.delta, self.least_units)
         return np.flatnonzero((units >= self.least_units) & (noisy > limit))
 
-    def released_groups(self, counts: Ints, purpose: str) -> tuple[Ints, Ints]:
+    def released_groups(self, row: Ints, group: Ints, counts: Ints, purpose: str) -> tuple[Ints, Ints]:
         """Which groups of cells may be known, and noisy counts of their cells; a group is judged by its sum.
 
-        counts: int64[G, C], every group with at least one count > 0.   Returns (int64[R], int64[R, C]).
-        The noise of a sum of C cells is that of one cell at scale sqrt(C).
+        row, group: int64[E], the group 0..G-1 that each row of the bounded table is in.   counts: int64[G, C], every
+        group with at least one count > 0.   Returns (int64[R], int64[R, C]).
+        The noise of a sum of C cells is that of one cell at scale sqrt(C). As in `released`, the unit that makes a
+        group's units enough is the one to hide; the others have `sensitivity` rows each at most.
         """
         scale = scale_for(self.sensitivity, self.rho)
         self.spending.charge(purpose, self.sensitivity, scale, self.delta)
@@ -122,7 +124,13 @@ class Finder:
             return np.zeros(0, np.int64), counts
         noisy = self.noise.gaussian(counts, scale)
         limit = release_threshold(self.sensitivity, scale * math.sqrt(counts.shape[1]), self.delta)
-        kept = np.flatnonzero(noisy.sum(axis=1) > limit)
+        limit += (self.least_units - 1) * self.sensitivity
+        may_be_known = noisy.sum(axis=1) > limit
+        if self.least_units > 1:
+            unit = row if self.unit_of_row is None else self.unit_of_row[row]
+            pairs = _distinct(unit * counts.shape[0] + group)
+            may_be_known &= np.bincount(pairs % counts.shape[0], minlength=counts.shape[0]) >= self.least_units
+        kept = np.flatnonzero(may_be_known)
         return kept, noisy[kept]
 
     def noisy_cells(self, counts: Ints, purpose: str) -> Ints:

@@ -129,13 +129,15 @@ def fit(
     max_rows_per_user: int = DEFAULT_MAX_ROWS_PER_USER,
     domains: Mapping[str, PublicDomain] | None = None,
     structure: Structure = Structure.TREE,
+    least_users: int = 1,
     source: RandomSource,
 ) -> SynthesizerModel:
     """A synthesizer of `table` that is (loss.epsilon, loss.delta)-DP for each `unit`.
 
     table: an Arrow table, or `reading.ParquetColumns` of a file.
     unit: "user" needs a user id column in the schema; "row" does not.   domains: public domains by column name.
-    structure: which tables are measured besides those of each column with the label.
+    structure: which tables are measured besides those of each column with the label.   least_users: no found value, day
+    or range of numbers is known that fewer distinct users share; unit "user" only.
     source: `OsRandom` for a guarantee; an insecure source gives a model that says so.
     Raises SynthesisInputError for parameters, schemas and domains that do not fit, TableError for the table.
     """
@@ -146,6 +148,8 @@ def fit(
         raise SynthesisInputError(f"unit must be 'user' or 'row', got {unit!r}")
     if max_rows_per_user < 1:
         raise SynthesisInputError("max_rows_per_user must be at least 1")
+    if least_users < 1 or (least_users > 1 and unit != "user"):
+        raise SynthesisInputError("least_users must be at least 1, and goes with unit 'user'")
     has_users = bool(schema.with_role(Role.USER_ID))
     if unit == "user" and not has_users:
         raise SynthesisInputError(
@@ -172,7 +176,7 @@ def fit(
     if n_found:
         each = found_rho * (1 - Fraction(1, 10**7)) / n_found
         owner = user if unit == "user" else None
-        finder = Finder(noise, spending, sensitivity, each, found_delta / n_found, owner)
+        finder = Finder(noise, spending, sensitivity, each, found_delta / n_found, owner, least_users)
     codes, coded = _coded(table, kept, columns, domains, finder)
     rows_per_user = np.zeros(0)
     if user is not None:
