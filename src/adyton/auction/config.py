@@ -61,7 +61,7 @@ class SellerFrontEndConfig(Section):
     replay_window_s: the documented limit on a request's age; None for no limit.
     max_buyers: None for the reference's limits (15 with chaff, 2 without) lifted.
     auctions_at_once: how many are worked on at the same time, the others wait in the order of arrival; None for no
-    limit. With buyers on the same machine, one for each core serves best; the farther they are, the more.
+    limit. With buyers on the same machine, two serve best on two cores; the farther they are, the more.
     max_waiting_auctions: beyond this many the answer is RESOURCE_EXHAUSTED.
     """
 
@@ -101,10 +101,17 @@ class AuctionConfig(Section):
 
 
 class BuyerFrontEndConfig(Section):
-    """GetBids. `bidding_address` None means the service of this process."""
+    """GetBids.
+
+    bidding_address: None means the service of this process.
+    requests_at_once, max_waiting_requests: as `auctions_at_once` and `max_waiting_auctions` of the seller. Chaff does
+    not wait.
+    """
 
     bidding_address: str | None = None
     bidding_timeout_ms: Milliseconds = 60_000
+    requests_at_once: int | None = Field(default=None, gt=0)
+    max_waiting_requests: int = Field(default=1000, ge=0)
 
 
 class BiddingConfig(Section):

@@ -8,7 +8,11 @@ import pytest
 
 from adyton.auction.errors import OverloadedError
 from adyton.auction.services.admission import Admission
+from adyton.auction.services.buyer_front_end import BuyerFrontEndService
+from adyton.auction.services.ports import BiddingRawResponse, Metadata
 from adyton.auction.services.status import status_name
+from adyton.auction.services.telemetry import DebugPolicy, Metrics
+from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 
 
 class Callers:
@@ -101,5 +105,43 @@ def test_without_a_limit_nobody_waits() -> None:
         for i in range(50):
             callers.end(i)
         await asyncio.gather(*tasks)
+
+    asyncio.run(story())
+
+
+class SlowBidding:
+    """Bidding that ends when it is told to."""
+
+    def __init__(self) -> None:
+        self.may_end = asyncio.Event()
+
+    async def generate_bids(
+        self,
+        raw: ba.GenerateProtectedAppSignalsBidsRequest.GenerateProtectedAppSignalsBidsRawRequest,
+        *,
+        metadata: Metadata,
+        timeout_s: float,
+    ) -> ba.GenerateProtectedAppSignalsBidsResponse.GenerateProtectedAppSignalsBidsRawResponse:
+        await self.may_end.wait()
+        return BiddingRawResponse()
+
+
+def test_a_buyer_at_its_limit_refuses_requests_and_still_answers_chaff() -> None:
+    async def story() -> None:
+        bidding = SlowBidding()
+        service = BuyerFrontEndService(
+            bidding=bidding, bidding_timeout_ms=1000, debug=DebugPolicy(), metrics=Metrics(), admission=Admission(1, 0)
+        )
+        real = ba.GetBidsRequest.GetBidsRawRequest(
+            protected_app_signals_buyer_input={"protected_app_signals": {"app_install_signals": b"\x01"}}
+        )
+        first = asyncio.create_task(service.answer(real, metadata=()))
+        await settled()
+        with pytest.raises(OverloadedError):
+            await service.answer(real, metadata=())
+        assert await service.answer(ba.GetBidsRequest.GetBidsRawRequest(is_chaff=True), metadata=())
+        bidding.may_end.set()
+        assert await first
+        assert await service.answer(real, metadata=())
 
     asyncio.run(story())

@@ -30,7 +30,9 @@ class Admission:
             return
         if self._turns.locked():
             if self._waiting >= self._max_waiting:
-                raise OverloadedError("Too many requests.", hint="try again later, or raise max_waiting_auctions")
+                raise OverloadedError(
+                    "Too many requests.", hint="try again later, or let more wait in the configuration"
+                )
             self._waiting += 1
             try:
                 await self._turns.acquire()

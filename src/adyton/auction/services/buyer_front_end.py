@@ -10,6 +10,7 @@ import numpy as np
 from adyton.auction.buyer.chaff_answers import chaff_delay_ms, chaff_response_size
 from adyton.auction.buyer.get_bids_checks import build_bidding_request, check_inputs, has_signals
 from adyton.auction.errors import DownstreamError
+from adyton.auction.services.admission import Admission
 from adyton.auction.services.ports import BiddingPort, GetBidsRawResponse, Metadata
 from adyton.auction.services.telemetry import DebugPolicy, Metrics
 from adyton.kernel.chance import stream
@@ -28,24 +29,27 @@ class BuyerFrontEndService:
         bidding_timeout_ms: int,
         debug: DebugPolicy,
         metrics: Metrics,
+        admission: Admission | None = None,
         generator: np.random.Generator | None = None,
     ) -> None:
         self._bidding = bidding
         self._bidding_timeout_s = bidding_timeout_ms / 1000
         self._debug = debug
         self._metrics = metrics
+        self._admission = admission or Admission(None, 0)
         self._generator = generator or stream(int.from_bytes(os.urandom(8), "big"), "chaff answers")
 
     async def answer(self, raw: ba.GetBidsRequest.GetBidsRawRequest, *, metadata: Metadata) -> bytes:
         """The framed answer to a decrypted request; for chaff, an empty one of random size after a random wait.
 
-        Raises RequestError "Missing inputs", DownstreamError (INTERNAL) if bidding failed.
+        Raises RequestError "Missing inputs", DownstreamError (INTERNAL) if bidding failed, OverloadedError.
         """
         if raw.is_chaff:
             self._metrics.event("chaff_answered")
             await asyncio.sleep(chaff_delay_ms(self._generator) / 1000)
             return encode_get_bids_frame(b"", gzip=True, size=chaff_response_size(self._generator))
-        response = await self.get_bids(raw, metadata=metadata)
+        async with self._admission.turn():
+            response = await self.get_bids(raw, metadata=metadata)
         return encode_get_bids_frame(response.SerializeToString(), gzip=True)
 
     async def get_bids(

@@ -26,6 +26,7 @@ from adyton.auction.errors import ConfigError
 from adyton.auction.keys.attestation import AttestedCaller
 from adyton.auction.retrieval.store import AdRetrievalStore
 from adyton.auction.retrieval.watcher import FolderWatcher
+from adyton.auction.services.admission import Admission
 from adyton.auction.services.auction import AuctionService
 from adyton.auction.services.bidding import BiddingService
 from adyton.auction.services.buyer_front_end import BuyerFrontEndService
@@ -311,7 +312,11 @@ class PartyProcess:
             bidding = RemoteBidding(self._channel(config.bidding_address), keys)
         assert bidding is not None, "the configuration was checked"
         return BuyerFrontEndService(
-            bidding=bidding, bidding_timeout_ms=config.bidding_timeout_ms, debug=self._debug, metrics=self.metrics
+            bidding=bidding,
+            bidding_timeout_ms=config.bidding_timeout_ms,
+            debug=self._debug,
+            metrics=self.metrics,
+            admission=Admission(config.requests_at_once, config.max_waiting_requests),
         )
 
     def _seller_front_end(
