@@ -261,9 +261,9 @@ class Client:
             config.per_buyer_config[buyer].buyer_signals = "{}"
         return Prepared(request, context)
 
-    async def auction(self, prepared: Prepared, since: float | None = None) -> float:
-        """Seconds of one auction, from `since` if it should have started then."""
-        started = time.perf_counter() if since is None else since
+    async def auction(self, prepared: Prepared, due: float | None = None) -> float:
+        """Seconds of one auction, from `due` if it should have started then."""
+        started = time.perf_counter() if due is None else due
         with contextlib.suppress(grpc.aio.AioRpcError):
             prepared.response = await self.stub.SelectAd(prepared.request, timeout=20)
         return time.perf_counter() - started

@@ -32,6 +32,7 @@ import pyarrow as pa
 
 from adyton.kernel.chance import stream
 from adyton.learning.ctr import recipe
+from adyton.learning.ctr.calibration import probabilities
 from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.features import with_counters
 from adyton.learning.ctr.history import with_history, with_target_statistics
@@ -172,7 +173,7 @@ def counters(seed: int, members: int) -> None:
         started = time.perf_counter()
         live = with_live_level(model, counted, _split(counted).validation)
         fit_seconds, started = time.perf_counter() - started, time.perf_counter()
-        measured = evaluate(*_labels_and(test, 1 / (1 + np.exp(-live_logits(live, test)))))
+        measured = evaluate(*_labels_and(test, probabilities(live_logits(live, test))))
         _print(
             {"model": f"counters, {name}, live level"} | shape,
             measured.as_json(),

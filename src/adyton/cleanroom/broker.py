@@ -39,7 +39,7 @@ from adyton.cleanroom.attestation.expected import Expected
 from adyton.cleanroom.attestation.verify import require, verify
 from adyton.cleanroom.broker_store import BrokerStore, NonceUse
 from adyton.cleanroom.key_wrap import unwrap_key, wrap_info, wrap_key
-from adyton.cleanroom.ledger_claim import LedgerClaim, check_claim, head_json
+from adyton.cleanroom.ledger_claim import LedgerClaim, check_claim
 from adyton.cleanroom.ledger_store import CounterValue
 from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.audit import AuditEntry
@@ -350,7 +350,7 @@ def _request_body(request: KeyRequest | LedgerReport) -> dict[str, Json]:
         "platform": request.platform.value,
         "public_key": request.public_key.hex(),
         "nonce": request.nonce.hex(),
-        "ledger": head_json(request.ledger.head) if request.ledger is not None else None,
+        "ledger": request.ledger.head.as_json() if request.ledger is not None else None,
     }
 
 

@@ -28,7 +28,6 @@ from adyton.cleanroom.broker_wire import (
     request_from_bytes,
     status_of,
 )
-from adyton.cleanroom.ledger_claim import head_json
 from adyton.kernel.audit import GENESIS_HASH
 from adyton.kernel.errors import AdytonError
 
@@ -42,7 +41,7 @@ def broker_app(broker: KeyBroker) -> Starlette:
         await _body(request)
         issued = (await run_in_threadpool(broker.issue_nonce)).hex()
         head = await run_in_threadpool(broker.ledger_head)
-        return JSONResponse({"nonce": issued, "ledger": head_json(head) if head is not None else None})
+        return JSONResponse({"nonce": issued, "ledger": head.as_json() if head is not None else None})
 
     async def release(request: Request) -> Response:
         key_request = request_from_bytes(await _body(request))

@@ -17,8 +17,8 @@ from enum import Enum
 from pathlib import Path
 
 from adyton.cleanroom.attestation.errors import BrokerUnavailableError
-from adyton.cleanroom.ledger_store import CounterValue
-from adyton.kernel.audit import GENESIS_HASH, AuditEntry, link
+from adyton.cleanroom.ledger_store import NO_ENTRIES, CounterValue
+from adyton.kernel.audit import AuditEntry, link
 from adyton.kernel.canonical import Json, canonical_bytes
 
 _SCHEMA = """
@@ -104,7 +104,7 @@ class BrokerStore:
         """Remember `head` if `known` is still the newest; whether it was. Of two that both go on from one head, the
         second is told no, so that a ledger cannot be forked."""
         with self._transaction() as db:
-            if (_head(db) or CounterValue(0, GENESIS_HASH)) != known:
+            if (_head(db) or NO_ENTRIES) != known:
                 return False
             db.execute("INSERT OR REPLACE INTO ledger_head VALUES (1, ?, ?)", (head.entries, head.newest_hash))
             return True
@@ -113,8 +113,7 @@ class BrokerStore:
         """Take the next ledger that an enclave speaks of, whatever it is; gives what was forgotten. Goes to the log."""
         forgotten = self.ledger_head()
         if forgotten is not None:
-            body: dict[str, Json] = {"entries": forgotten.entries, "newest_hash": forgotten.newest_hash}
-            self.append(at_ms=at_ms, kind="ledger-forgotten", body=body)
+            self.append(at_ms=at_ms, kind="ledger-forgotten", body=forgotten.as_json())
             with self._transaction() as db:
                 db.execute("DELETE FROM ledger_head")
         return forgotten

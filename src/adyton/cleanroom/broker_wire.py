@@ -10,7 +10,7 @@ Errors are `AdytonError.as_json()` with the names of failed checks beside it.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -71,6 +71,9 @@ class _Report(_Body):
 class _Request(_Report):
     dataset_id: _Name
     ledger: _Claim | None = None  # type: ignore[assignment]  # keys without a ledger are asked for, reports not made
+
+
+_Attested = TypeVar("_Attested", bound=_Report)
 
 
 class _Nonce(_Body):
@@ -136,43 +139,18 @@ def report_to_json(request: KeyRequest | LedgerReport) -> dict[str, Json]:
 
 def request_from_bytes(body: bytes) -> KeyRequest:
     """The request in an HTTP body. Raises KeyRequestError naming the field, never its value."""
-    try:
-        parsed = _Request.model_validate_json(body)
-        platform = Platform(parsed.platform)
-    except ValidationError as error:
-        raise KeyRequestError("the key request is malformed", where=_fields(error)) from None
-    except ValueError:
-        raise KeyRequestError("the platform is unknown", where="platform") from None
+    parsed = _parsed(_Request, body, "key request")
     return KeyRequest(
         dataset_id=DatasetId(parsed.dataset_id),
-        platform=platform,
-        evidence=bytes.fromhex(parsed.evidence),
-        nonce=bytes.fromhex(parsed.nonce),
-        public_key=bytes.fromhex(parsed.public_key),
-        contract_hash=ContractHash(parsed.contract_hash),
-        certificates=tuple(bytes.fromhex(certificate) for certificate in parsed.certificates),
         ledger=_claim(parsed.ledger) if parsed.ledger is not None else None,
+        **_evidence(parsed),
     )
 
 
 def report_from_bytes(body: bytes) -> LedgerReport:
     """The report in an HTTP body. Raises KeyRequestError naming the field, never its value."""
-    try:
-        parsed = _Report.model_validate_json(body)
-        platform = Platform(parsed.platform)
-    except ValidationError as error:
-        raise KeyRequestError("the ledger report is malformed", where=_fields(error)) from None
-    except ValueError:
-        raise KeyRequestError("the platform is unknown", where="platform") from None
-    return LedgerReport(
-        platform=platform,
-        evidence=bytes.fromhex(parsed.evidence),
-        nonce=bytes.fromhex(parsed.nonce),
-        public_key=bytes.fromhex(parsed.public_key),
-        contract_hash=ContractHash(parsed.contract_hash),
-        ledger=_claim(parsed.ledger),
-        certificates=tuple(bytes.fromhex(certificate) for certificate in parsed.certificates),
-    )
+    parsed = _parsed(_Report, body, "ledger report")
+    return LedgerReport(ledger=_claim(parsed.ledger), **_evidence(parsed))
 
 
 def challenge_from_bytes(body: bytes) -> tuple[bytes, CounterValue | None]:
@@ -282,6 +260,39 @@ def _value(head: _Head) -> CounterValue:
 
 def _claim(claim: _Claim) -> LedgerClaim:
     return LedgerClaim(_value(claim.head), _value(claim.known), claim.hash_at_known)
+
+
+def _parsed(model: type[_Attested], body: bytes, what: str) -> _Attested:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise KeyRequestError(f"the {what} is malformed", where=_fields(error)) from None
+
+
+class _Evidence(TypedDict):
+    """What a key request and a ledger report have in common."""
+
+    platform: Platform
+    evidence: bytes
+    nonce: bytes
+    public_key: bytes
+    contract_hash: ContractHash
+    certificates: tuple[bytes, ...]
+
+
+def _evidence(parsed: _Report) -> _Evidence:
+    try:
+        platform = Platform(parsed.platform)
+    except ValueError:
+        raise KeyRequestError("the platform is unknown", where="platform") from None
+    return {
+        "platform": platform,
+        "evidence": bytes.fromhex(parsed.evidence),
+        "nonce": bytes.fromhex(parsed.nonce),
+        "public_key": bytes.fromhex(parsed.public_key),
+        "contract_hash": ContractHash(parsed.contract_hash),
+        "certificates": tuple(bytes.fromhex(certificate) for certificate in parsed.certificates),
+    }
 
 
 def _fields(error: ValidationError) -> str:

@@ -19,8 +19,8 @@ from adyton.cleanroom.broker import KeyGrant, KeyRequest, LedgerReport, unwrap_g
 from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.contract import Contract, DatasetTerms
 from adyton.cleanroom.errors import EnclaveUnavailableError
-from adyton.cleanroom.ledger_claim import NO_ENTRIES, LedgerClaim
-from adyton.cleanroom.ledger_store import LedgerStore
+from adyton.cleanroom.ledger_claim import LedgerClaim
+from adyton.cleanroom.ledger_store import NO_ENTRIES, LedgerStore
 from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.clock import Clock
@@ -110,10 +110,8 @@ def fetch_key(
     """
 
     def ask(broker: BrokerClient) -> KeyGrant:
-        nonce, claim = _challenged(broker, ledger)
         public = keys.receiving_public
-        binding = binding_hash(nonce, contract.hash, public, claim.statement())
-        evidence = maker.evidence(binding, clock.now_ms())
+        nonce, claim, evidence = _attested(broker, public, contract, maker, clock, ledger)
         return broker.release(
             KeyRequest(terms.dataset_id, maker.platform, evidence, nonce, public, contract.hash, ledger=claim)
         )
@@ -140,21 +138,29 @@ def tell_settled(
     """
 
     def tell(broker: BrokerClient) -> str:
-        nonce, claim = _challenged(broker, ledger)
-        binding = binding_hash(nonce, contract.hash, keys.signing_public, claim.statement())
-        evidence = maker.evidence(binding, clock.now_ms())
-        return broker.settled(LedgerReport(maker.platform, evidence, nonce, keys.signing_public, contract.hash, claim))
+        public = keys.signing_public
+        nonce, claim, evidence = _attested(broker, public, contract, maker, clock, ledger)
+        return broker.settled(LedgerReport(maker.platform, evidence, nonce, public, contract.hash, claim))
 
     for owner in owners:
         _until_it_stands_still(_address(brokers, owner, contract.contract_id), tell)
 
 
-def _challenged(broker: BrokerClient, ledger: LedgerStore) -> tuple[bytes, LedgerClaim]:
-    """A nonce, and what this ledger answers to the head that came with it."""
+def _attested(
+    broker: BrokerClient,
+    public_key: bytes,
+    contract: Contract,
+    maker: EvidenceMaker,
+    clock: Clock,
+    ledger: LedgerStore,
+) -> tuple[bytes, LedgerClaim, bytes]:
+    """A nonce, what this ledger answers to the head that came with it, and evidence bound to both and to the key."""
     nonce, known = broker.challenge()
     known = known or NO_ENTRIES
     head, hash_at_known = ledger.hash_at(known.entries)
-    return nonce, LedgerClaim(head, known, hash_at_known)
+    claim = LedgerClaim(head, known, hash_at_known)
+    binding = binding_hash(nonce, contract.hash, public_key, claim.statement())
+    return nonce, claim, maker.evidence(binding, clock.now_ms())
 
 
 def _until_it_stands_still(address: str, ask: Callable[[BrokerClient], _T]) -> _T:

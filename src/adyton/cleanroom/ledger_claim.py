@@ -14,10 +14,7 @@ from dataclasses import dataclass
 
 from adyton.cleanroom.attestation.errors import LedgerMovedError, LedgerNotContinuedError
 from adyton.cleanroom.ledger_store import CounterValue
-from adyton.kernel.audit import GENESIS_HASH
 from adyton.kernel.canonical import Json, canonical_bytes
-
-NO_ENTRIES = CounterValue(0, GENESIS_HASH)
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,7 @@ class LedgerClaim:
         return canonical_bytes(self.as_json())
 
     def as_json(self) -> dict[str, Json]:
-        return {"head": head_json(self.head), "known": head_json(self.known), "hash_at_known": self.hash_at_known}
-
-
-def head_json(head: CounterValue) -> dict[str, Json]:
-    return {"entries": head.entries, "newest_hash": head.newest_hash}
+        return {"head": self.head.as_json(), "known": self.known.as_json(), "hash_at_known": self.hash_at_known}
 
 
 def check_claim(claim: LedgerClaim | None, remembered: CounterValue | None, where: str) -> None:

@@ -50,6 +50,12 @@ class CounterValue:
     entries: int
     newest_hash: str
 
+    def as_json(self) -> dict[str, Json]:
+        return {"entries": self.entries, "newest_hash": self.newest_hash}
+
+
+NO_ENTRIES = CounterValue(0, GENESIS_HASH)
+
 
 class MonotonicCounter(Protocol):
     """Remembers the ledger's length apart from the ledger; never goes back."""
@@ -73,7 +79,7 @@ class FileCounter:
             value = CounterValue(int(record["entries"]), str(record["newest_hash"]))
             is_guarded = "tpm" in record
         except FileNotFoundError:
-            return CounterValue(0, GENESIS_HASH)
+            return NO_ENTRIES
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LedgerUnavailableError("the ledger's counter cannot be read", where=self._path.name) from error
         if is_guarded:
@@ -88,7 +94,7 @@ class FileCounter:
         partial = self._path.with_name(f".{self._path.name}.partial")
         try:
             with partial.open("w") as file:
-                json.dump({"entries": value.entries, "newest_hash": value.newest_hash}, file)
+                json.dump(value.as_json(), file)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)
@@ -111,7 +117,7 @@ class LedgerStore:
     def __init__(self, path: Path, counter: MonotonicCounter, clock: Clock | None = None) -> None:
         """Open or create. Raises LedgerUnavailableError, LedgerRollbackError, BrokenChainError."""
         self._path, self._counter, self._clock = path, counter, clock or SystemClock()
-        self._seen = CounterValue(0, GENESIS_HASH)
+        self._seen = NO_ENTRIES
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             # One connection, always in autocommit: transactions are written out below.

@@ -87,7 +87,7 @@ def write_receipt(facts: RunFacts, keys: EnclaveKeys, maker: EvidenceMaker) -> R
         "grants": [_grant(grant) for grant in facts.grants],
         "hardening": [measure.as_json() for measure in facts.hardening],
         "ledger": list(facts.spent),
-        "ledger_head": {"entries": facts.ledger_head.entries, "newest_hash": facts.ledger_head.newest_hash},
+        "ledger_head": facts.ledger_head.as_json(),
         "gate": [check.as_json() for check in facts.checks],
         "outputs": [_output(one) for one in facts.outputs],
     }

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from adyton.cleanroom.attestation.tpm_counter import TpmCounter
 from adyton.cleanroom.errors import LedgerRollbackError, LedgerUnavailableError
-from adyton.cleanroom.ledger_store import CounterValue
-from adyton.kernel.audit import GENESIS_HASH
+from adyton.cleanroom.ledger_store import NO_ENTRIES, CounterValue
 
 
 class TpmGuardedCounter:
@@ -29,7 +28,7 @@ class TpmGuardedCounter:
         """Write the first file, for an empty ledger. Raises LedgerRollbackError if there is one."""
         if self._path.exists():
             raise LedgerRollbackError("the ledger's counter was started before", where=self._path.name)
-        self._write(CounterValue(0, GENESIS_HASH), self._tpm.value())
+        self._write(NO_ENTRIES, self._tpm.value())
 
     def read(self) -> CounterValue:
         """Raises LedgerRollbackError if the file is older than the TPM, LedgerUnavailableError if it is not there."""
@@ -61,7 +60,7 @@ class TpmGuardedCounter:
         partial = self._path.with_name(f".{self._path.name}.partial")
         try:
             with partial.open("w") as file:
-                json.dump({"entries": value.entries, "newest_hash": value.newest_hash, "tpm": tpm}, file)
+                json.dump({**value.as_json(), "tpm": tpm}, file)
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(self._path)

@@ -210,6 +210,7 @@ def evaluate_command(
 
     from adyton.kernel.chance import stream
     from adyton.learning.ctr import store
+    from adyton.learning.ctr.calibration import probabilities
     from adyton.learning.ctr.live_level import live_logits
     from adyton.learning.ctr.reliability import measured_reliability
     from adyton.learning.metrics import Metric, evaluate, paired_user_bootstrap
@@ -221,7 +222,7 @@ def evaluate_command(
         table = table.take(pa.array(np.flatnonzero(times_of(table, schema) >= epoch_ms(test_from))))
     labels = table[schema.label.name].cast(pa.int64()).to_numpy()
     users = table[schema.user_id.name].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
-    predicted = 1 / (1 + np.exp(-live_logits(trained, table))) if live else trained.predict(table)
+    predicted = probabilities(live_logits(trained, table)) if live else trained.predict(table)
     measured = evaluate(labels, predicted, users)
     curves = {model.name: measured_reliability(labels, predicted, users)}
     report: dict[str, object] = {

@@ -31,8 +31,8 @@ from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.broker_server import running_broker
 from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.errors import SealBrokenError
-from adyton.cleanroom.ledger_claim import NO_ENTRIES, LedgerClaim
-from adyton.cleanroom.ledger_store import CounterValue
+from adyton.cleanroom.ledger_claim import LedgerClaim
+from adyton.cleanroom.ledger_store import NO_ENTRIES, CounterValue
 from adyton.cleanroom.secret_bytes import SecretBytes
 from adyton.kernel.audit import verify_chain
 from adyton.kernel.clock import ManualClock

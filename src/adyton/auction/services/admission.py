@@ -28,18 +28,13 @@ class Admission:
         if self._turns is None:
             yield
             return
-        if self._turns.locked():
-            if self._waiting >= self._max_waiting:
-                raise OverloadedError(
-                    "Too many requests.", hint="try again later, or let more wait in the configuration"
-                )
-            self._waiting += 1
-            try:
-                await self._turns.acquire()
-            finally:
-                self._waiting -= 1
-        else:
-            await self._turns.acquire()
+        if self._turns.locked() and self._waiting >= self._max_waiting:
+            raise OverloadedError("Too many requests.", hint="try again later, or let more wait in the configuration")
+        self._waiting += 1
+        try:
+            await self._turns.acquire()  # at once where a turn is free
+        finally:
+            self._waiting -= 1
         try:
             yield
         finally:

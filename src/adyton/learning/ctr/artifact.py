@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 
 from adyton.kernel.records import ModelArtifact
+from adyton.learning.ctr.calibration import probabilities
 from adyton.learning.ctr.fields import Side, as_text
 from adyton.learning.ctr.network import SideNetwork
 from adyton.learning.ctr.tower_onnx import user_tower_onnx
@@ -161,9 +162,7 @@ def score_artifact(
     artifact: ModelArtifact, user_fields: NDArray[np.int64], ad_ids: Sequence[str], context_ids: Sequence[str]
 ) -> NDArray[np.float64]:
     """Click probabilities float64[B] from the artifact alone: 1 / (1 + exp(-logit)).   See `ArtifactScorer.logits`."""
-    logits = ArtifactScorer(artifact).logits(user_fields, ad_ids, context_ids)
-    probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
-    return probabilities
+    return probabilities(ArtifactScorer(artifact).logits(user_fields, ad_ids, context_ids))
 
 
 class _Vectors:

@@ -11,6 +11,12 @@ _NEWTON_STEPS = 50
 _PRIOR_PRECISION = 4.0
 
 
+def probabilities(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sigmoid of logits, of any shape."""
+    found: NDArray[np.float64] = 1 / (1 + np.exp(-logits))
+    return found
+
+
 def platt(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> tuple[float, float]:
     """Scale a > 0 and shift b that make sigmoid(a z + b) most likely, with a weak Gaussian prior at (1, 0).
 
@@ -18,7 +24,7 @@ def platt(labels: NDArray[np.int64], logits: NDArray[np.float64]) -> tuple[float
     """
     a, b = 1.0, 0.0
     for _ in range(_NEWTON_STEPS):
-        p = 1 / (1 + np.exp(-(a * logits + b)))
+        p = probabilities(a * logits + b)
         slack, weight = p - labels, p * (1 - p)
         gradient = np.array([slack @ logits + _PRIOR_PRECISION * (a - 1), slack.sum() + _PRIOR_PRECISION * b])
         hessian = np.array(

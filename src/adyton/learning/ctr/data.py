@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from adyton.learning.ctr.calibration import probabilities
 from adyton.learning.errors import ModelError
 from adyton.learning.metrics import Metric, auc, gauc, logloss, xauc
 
@@ -81,7 +82,7 @@ class TrainData:
 
     def validation_value(self, logits: NDArray[np.float64], metric: Metric) -> float:
         """`metric` of the validation rows' logits, in the order of `split.validation`."""
-        scores = 1 / (1 + np.exp(-logits))
+        scores = probabilities(logits)
         labels, users = self.labels[self.split.validation], self.users[self.split.validation]
         match metric:
             case Metric.AUC:

@@ -28,6 +28,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from adyton.learning.ctr.calibration import probabilities
 from adyton.learning.ctr.features import event_times
 from adyton.learning.ctr.training import TrainedModel
 from adyton.learning.errors import ModelError
@@ -131,7 +132,7 @@ def with_live_level(model: TrainedModel, table: pa.Table, rows: NDArray[np.int64
 
     def loss(prior_precision: float) -> float:
         given = follow(standing, clicked, *_users_and_times(model, past), prior_precision=prior_precision)
-        return logloss(clicked, 1 / (1 + np.exp(-given)))
+        return logloss(clicked, probabilities(given))
 
     return replace(model, live_precision=min(CANDIDATE_PRECISIONS, key=loss))
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from adyton.kernel.chance import stream
 from adyton.learning.ctr import levels
 from adyton.learning.ctr.batch_trainer import PREDICT_BATCH, train_in_batches
-from adyton.learning.ctr.calibration import platt
+from adyton.learning.ctr.calibration import platt, probabilities
 from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.data import Check, RowSplit, TrainData
 from adyton.learning.ctr.fields import FieldEncoder, Side, fit_fields
@@ -85,8 +85,7 @@ class TrainedModel:
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Click probabilities float64[B].   Raises TableError for a missing or unfit column."""
-        probabilities: NDArray[np.float64] = 1 / (1 + np.exp(-self.logits(table)))
-        return probabilities
+        return probabilities(self.logits(table))
 
 
 def _distinct_rows(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
