@@ -9,14 +9,15 @@ from a store of 2,000, a dot product for each in generateBid, scoring, both repo
 - latency of one auction at a time, at full load and at half of that load (Poisson arrivals), from the moment a request
   should leave the device until its answer is there, and for the last the time per hop, from the services' histograms,
 - the CPU time of what cannot be left out (HPKE, scripts in V8, inference, retrieval), each measured alone in this run,
-  and the ratio of everything to it. Those scripts share one V8 context; the services give each of an auction's nine
-  calls (twice prepare, retrieve and bid; then score, and the report of each side) a context that nobody has used (§8:
-  no state between calls). Nine such contexts cost more than all of the scripts, so they are measured too and a second
-  ratio counts them among what cannot be left out; a third counts the nine calls made in such contexts, where V8 has
-  optimised nothing yet.
+  and the ratio of everything to it. Those scripts share one V8 context; the services make an auction's nine calls in
+  contexts that no other request has used (§8: no state between requests): one for prepare, retrieve and bid of each
+  buyer, one for scoring, one for the report of each side. These five cost more than all of the scripts, so they are
+  measured too and a second ratio counts them among what cannot be left out; a third counts the nine calls made in such
+  contexts, where V8 has optimised nothing yet. `--separate-files` gives each function of a buyer a file of its own, and
+  with it a process and a context: nine contexts then.
 
 What is measured alone runs in a loop of its own, with its code and data in the processor's caches. In the services the
-same work is done by two dozen processes that take turns on the cores and find the caches cold, which by itself costs
+same work is done by a dozen processes that take turns on the cores and find the caches cold, which by itself costs
 half as much again: a ratio of 1 is out of reach, also for the other ratios. Each buyer's processes stay on one core, as
 two buyers would not share a machine either; the seller's run on every core (`--no-pins` lets all run on all).
 """
@@ -35,113 +36,31 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import grpc
 import numpy as np
-import onnx
-import onnxruntime
-from onnx import TensorProto, helper
+from auction_work import BUYERS, REQUEST_BYTES, fresh_contexts_cpu_s, irreducible, write_files
 
-from adyton.auction.retrieval.store import AdRetrievalStore
 from adyton.protocol.compression import gzip_compress, gzip_decompress
 from adyton.protocol.frames import decode_client_frame, encode_client_frame
-from adyton.protocol.keys import TEST_MODE_KEY, KeyRing
+from adyton.protocol.keys import TEST_MODE_KEY
 from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 from adyton.protocol.messages import bidding_auction_servers_pb2_grpc as ba_grpc
-from adyton.protocol.ohttp import ClientContext, Label, decapsulate_request, encapsulate_request
-from adyton.protocol.tee import open_request, seal_request
-from adyton.sandbox.deno import engine_flags, find_deno
-from adyton.sandbox.engines import driver_source
-from adyton.sandbox.process import driver_spec
-from adyton.sandbox.values import SandboxLimits, UdfKind
+from adyton.protocol.ohttp import ClientContext, Label, encapsulate_request
 
-D, N_ADS, K, FIELDS = 32, 2_000, 100, 8
-BUYERS = ("buyer1.example", "buyer2.example")
-REQUEST_BYTES = 5_000
 WORKERS_PER_UDF = 1
-"""Ten processes for scripts in all. A second worker for each makes colder caches on two cores, not shorter queues."""
+"""Five processes for scripts in all, nine with separate files. A second worker for each makes colder caches on two
+cores, not shorter queues."""
 MOST_PER_SECOND = 400
 """Requests prepared for each second of a closed loop, more than two cores can serve."""
 HALF_LOAD_TIMES = 6
 """How much longer half load is measured: with arrivals by chance one burst decides the 99th percentile of 15 seconds.
 For a server that needs 9.4 ms for each auction it was 39 to 67 ms by the seed of 12 s, and 44 ms over ten minutes."""
 TICKS = os.sysconf("SC_CLK_TCK")
-
-PREPARE = (
-    """
-function prepareDataForAdRetrieval(signals, version, auctionSignals, contextualSignals) {
-  const content = [];
-  for (let i = 0; i < FIELDS; i++) content.push(String(signals[i] / 255));
-  const reply = JSON.parse(runInference(JSON.stringify({ request: [{ model_path: 'tower/1/', tensors: [{
-    tensor_name: 'x', data_type: 'FLOAT', tensor_shape: [1, FIELDS], tensor_content: content }] }] })));
-  return { user: reply.response[0].tensors[0].tensor_content };
-}
-"""
-).replace("FIELDS", str(FIELDS))
-RETRIEVAL = (
-    """
-function HandleRequest(metadata, protectedSignals) {
-  const { user } = JSON.parse(protectedSignals);
-  return runTopK(user, { k: CANDIDATES }).map(({ key, ad }) => ({ id: key, url: ad.url, e: ad.embedding }));
-}
-"""
-).replace("CANDIDATES", str(K))
-BID = """
-function generateBid(ads, auctionSignals, buyerSignals, prepared) {
-  let best = null, bestScore = -Infinity;
-  for (const ad of ads) {
-    let score = 0;
-    for (let i = 0; i < ad.e.length; i++) score += ad.e[i] * prepared.user[i];
-    if (score > bestScore) { best = ad; bestScore = score; }
-  }
-  return { bid: 1 / (1 + Math.exp(-bestScore)), render: best.url, ad: { id: best.id }, egressPayload:
-    JSON.stringify({ features: [{ name: 'unsigned-integer-feature', value: 5 }] }) };
-}
-"""
-SELLER = """
-function scoreAd(ad, bid) { return bid; }
-function reportResult(config, signals) { sendReportTo('https://seller.example/r?bid=' + signals.bid); return {}; }
-"""
-WIN = "function reportWin(a, b, c, d, e, egress) { sendReportTo('https://buyer.example/win?egress=' + egress); }"
-
-
-def tower() -> bytes:
-    rng = np.random.default_rng(1)
-    weights = rng.normal(size=(FIELDS, D)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Tanh", ["h"], ["y"])],
-        "tower",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, FIELDS])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [None, D])],
-        [helper.make_tensor("w", TensorProto.FLOAT, [FIELDS, D], weights)],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
-    model.ir_version = 8
-    onnx.checker.check_model(model)
-    return bytes(model.SerializeToString())
-
-
-def write_files(folder: Path) -> None:
-    rng = np.random.default_rng(2)
-    for name, text in {"p.js": PREPARE, "r.js": RETRIEVAL, "b.js": BID, "s.js": SELLER, "w.js": WIN}.items():
-        (folder / name).write_text(text)
-    schema = {"cddl_version": "1.0.0", "version": 1, "features": [{"name": "unsigned-integer-feature", "size": 3}]}
-    (folder / "schema.json").write_text(json.dumps(schema))
-    (folder / "models" / "tower" / "1").mkdir(parents=True)
-    (folder / "models" / "tower" / "1" / "model.onnx").write_bytes(tower())
-    (folder / "models" / "models.json").write_text('{"model_metadata":[{"model_path":"tower/1/"}]}')
-    for buyer in BUYERS:
-        (folder / buyer).mkdir()
-        rows = ["key,logical_commit_time,mutation_type,value,value_type"]
-        for i in range(N_ADS):
-            embedding = [round(float(x), 4) for x in rng.normal(size=D) / np.sqrt(D)]
-            value = json.dumps({"url": f"https://cdn.{buyer}/{i}", "embedding": embedding}).replace('"', '""')
-            rows.append(f'ad-{i},1,UPDATE,"{value}",string')
-        (folder / buyer / "SNAPSHOT_0000000000000001.csv").write_text("\n".join(rows) + "\n")
 
 
 class Party:
@@ -318,135 +237,6 @@ def gaps(chance: random.Random, per_second: float) -> Iterator[float]:
         yield chance.expovariate(per_second)
 
 
-def cpu_of(call: Callable[[], object], *, n: int = 200) -> float:
-    """CPU seconds of one call, measured over `n`."""
-    call()
-    started = time.process_time()
-    for _ in range(n):
-        call()
-    return (time.process_time() - started) / n
-
-
-def irreducible(folder: Path) -> dict[str, float]:
-    """CPU seconds for one auction of each part that cannot be left out, measured alone."""
-    ring = KeyRing.test_mode()
-    frame, reply = bytes(REQUEST_BYTES), bytes(512)
-
-    def client_hpke() -> None:
-        _, context = decapsulate_request(ring, client_body)
-        context.encapsulate_response(reply)
-
-    def buyer_hpke() -> None:
-        ciphertext, sender = seal_request(TEST_MODE_KEY.public_key, bytes(2_000))
-        _, receiver = open_request(ring, ciphertext, 64)
-        sender.open_response(receiver.seal_response(bytes(500)))
-
-    client_body, _ = encapsulate_request(TEST_MODE_KEY.public_key, frame, Label.SFE_CURRENT)
-    session = onnxruntime.InferenceSession(tower(), providers=["CPUExecutionProvider"])
-    x = np.zeros((1, FIELDS), dtype=np.float32)
-    store = AdRetrievalStore()
-    store.load_snapshot(folder / BUYERS[0] / "SNAPSHOT_0000000000000001.csv")
-    query = [0.1] * D
-    return {
-        "hpke": cpu_of(client_hpke) + 2 * cpu_of(buyer_hpke),
-        "inference": 2 * cpu_of(lambda: session.run(None, {"x": x})),
-        "retrieval": 2 * cpu_of(lambda: store.top_k(query, {"k": K})),
-        "scripts": script_cpu_s(folder),
-    }
-
-
-def script_cpu_s(folder: Path, n: int = 400) -> float:
-    """CPU seconds of all scripts of one auction: parse the arguments, run, print the reply, in one V8 context."""
-    ads = json.loads("[" + ",".join(_ad_texts(folder)) + "]")
-    calls = f"""
-import process from "node:process";
-const ADS = {json.dumps(json.dumps(ads))};
-const VECTOR = {json.dumps(json.dumps([0.1] * D))};
-const REPLY = JSON.stringify({{ response: [{{ tensors: [{{ tensor_content: JSON.parse(VECTOR) }}] }}] }});
-const signals = new Uint8Array(1536);
-const runInference = () => REPLY;
-const runTopK = () => JSON.parse(ADS);
-const sendReportTo = () => {{}};
-function auction() {{
-  for (let b = 0; b < 2; b++) {{
-    const prepared = JSON.stringify(prepareDataForAdRetrieval(signals, 1, {{}}, {{}}));
-    const ads = JSON.stringify(HandleRequest({{}}, prepared));
-    JSON.stringify(generateBid(JSON.parse(ads), {{}}, {{}}, JSON.parse(prepared)));
-    scoreAd({{}}, 1);
-  }}
-  reportResult({{}}, {{ bid: 1 }}); reportWin({{}}, {{}}, {{}}, {{}}, {{}}, "");
-}}
-for (let i = 0; i < 50; i++) auction();
-const from = process.cpuUsage();
-for (let i = 0; i < {n}; i++) auction();
-const used = process.cpuUsage(from);
-console.log((used.user + used.system) / 1e6 / {n});
-"""
-    path = folder / "scripts_alone.mjs"
-    path.write_text(PREPARE + RETRIEVAL + BID + SELLER + WIN + calls)
-    return float(_deno(path))
-
-
-def fresh_contexts_cpu_s(folder: Path, *, runs_scripts: bool, n: int = 100) -> float:
-    """CPU seconds of the nine fresh contexts of one auction, in a process as workers run, driver and script loaded.
-
-    runs_scripts: also make the nine calls in them, from the text of the arguments to the text of the result; code that
-    runs in a context for the first time is interpreted, so this is more than the contexts and the scripts apart.
-    """
-    path = folder / "contexts_alone.mjs"
-    limits = SandboxLimits()
-    ads = "[" + ",".join(_ad_texts(folder)) + "]"
-    reply = json.dumps({"response": [{"tensors": [{"tensor_content": [0.1] * D}]}]})
-    specs = {kind.name: driver_spec(kind, limits) for kind in UdfKind}
-    path.write_text(f"""
-import process from "node:process";
-import vm from "node:vm";
-const driver = new vm.Script({json.dumps(driver_source())}), RUNS = {json.dumps(runs_scripts)};
-const SPECS = {json.dumps(specs)}, ADS = {json.dumps(ads)}, REPLY = {json.dumps(reply)};
-const SIGNALS = "00".repeat(1536), ask = (name) => "s" + (name === "runInference" ? REPLY : ADS);
-const [PREPARE, RETRIEVAL, BID, SELLER, WIN] = {json.dumps([PREPARE, RETRIEVAL, BID, SELLER, WIN])}
-  .map((code) => new vm.Script(code));
-function call(kind, code, name, ...args) {{
-  const context = vm.createContext(vm.constants.DONT_CONTEXTIFY, {{ microtaskMode: "afterEvaluate" }});
-  const made = driver.runInContext(context)(ask, SPECS[kind]);
-  code.runInContext(context);
-  if (!RUNS) return "";
-  made.begin(false);
-  const answer = made.invoke(name, ...args);
-  if (answer[0] !== "R") throw new Error(name + ": " + answer);
-  return answer.slice(1);
-}}
-function auction() {{
-  for (let b = 0; b < 2; b++) {{
-    const user = call("PREPARE_DATA", PREPARE, "prepareDataForAdRetrieval", "h", SIGNALS, "j", "1", "j", "{{}}");
-    const ads = call("RETRIEVAL", RETRIEVAL, "HandleRequest", "j", "{{}}", "j", JSON.stringify(user));
-    call("GENERATE_BID", BID, "generateBid", "j", ads, "j", "{{}}", "j", "{{}}", "j", user);
-  }}
-  call("SCORE_AD", SELLER, "scoreAd", "j", "{{}}", "j", "1");
-  call("REPORTING", SELLER, "reportResult", "j", "{{}}", "j", '{{"bid":1}}');
-  call("REPORTING", WIN, "reportWin", "j", "{{}}", "j", "{{}}", "j", "{{}}", "j", "{{}}", "j", "{{}}", "j", '""');
-}}
-for (let i = 0; i < 30; i++) auction();
-const from = process.cpuUsage();
-for (let i = 0; i < {n}; i++) auction();
-const used = process.cpuUsage(from);
-console.log((used.user + used.system) / 1e6 / {n});
-""")
-    return float(_deno(path))
-
-
-def _deno(script: Path) -> str:
-    command = [str(find_deno()), "run", "--quiet", "--allow-all", engine_flags(SandboxLimits()), str(script)]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def _ad_texts(folder: Path) -> list[str]:
-    store = AdRetrievalStore()
-    store.load_snapshot(folder / BUYERS[0] / "SNAPSHOT_0000000000000001.csv")
-    found = store.top_k([0.1] * D, {"k": K})
-    return [f'{{"key":{json.dumps(ad.key)},"score":{ad.score!r},"ad":{ad.text}}}' for ad in found]
-
-
 def since(
     old: dict[str, list[tuple[float, float]]], new: dict[str, list[tuple[float, float]]]
 ) -> dict[str, list[tuple[float, float]]]:
@@ -478,10 +268,10 @@ def milliseconds(values: list[float]) -> dict[str, float]:
 
 
 async def measure(
-    seconds: float, width: int, engine: str, pins: bool, at_once: int | None, folder: Path
+    seconds: float, width: int, engine: str, pins: bool, at_once: int | None, separate_files: bool, folder: Path
 ) -> dict[str, object]:
     load_average = [round(load, 2) for load in os.getloadavg()]
-    write_files(folder)
+    write_files(folder, separate_files)
     sandbox = {"spares": 0, "workers_per_udf": WORKERS_PER_UDF, "engine": engine}
     base = {"test_mode": True, "http_listen": "127.0.0.1:0", "sandbox": sandbox}
     parties: list[Party] = []
@@ -551,7 +341,8 @@ async def measure(
     total_ms = sum(cpu_ms.values())
     alone_ms = {name: 1000 * value for name, value in irreducible(folder).items()}
     contexts_ms, fresh_scripts_ms = (
-        1000 * fresh_contexts_cpu_s(folder, runs_scripts=runs_scripts) for runs_scripts in (False, True)
+        1000 * fresh_contexts_cpu_s(folder, runs_scripts=runs_scripts, separate_files=separate_files)
+        for runs_scripts in (False, True)
     )
     fresh_ms = sum(alone_ms.values()) - alone_ms["scripts"] + fresh_scripts_ms
     return {
@@ -565,9 +356,9 @@ async def measure(
         "scripts_in_fresh_contexts_cpu_ms_per_auction": round(fresh_scripts_ms, 3),
         # All CPU time, over HPKE, inference, retrieval and the scripts run in one context that is never renewed.
         "ratio": round(total_ms / sum(alone_ms.values()), 2),
-        # All CPU time, over the same and nine fresh contexts.
+        # All CPU time, over the same and the fresh contexts.
         "ratio_with_fresh_contexts": round(total_ms / (contexts_ms + sum(alone_ms.values())), 2),
-        # All CPU time, over HPKE, inference, retrieval and the scripts run in nine fresh contexts.
+        # All CPU time, over HPKE, inference, retrieval and the scripts run in these fresh contexts.
         "ratio_with_scripts_in_fresh_contexts": round(total_ms / fresh_ms, 2),
         "latency_one_at_a_time_ms": milliseconds(single.latencies),
         "latency_full_load_ms": milliseconds(full.latencies),
@@ -576,6 +367,7 @@ async def measure(
         "hops_half_load_ms": hops,
         "cores": os.cpu_count(),
         "buyers_on_one_core_each": pins,
+        "separate_files": separate_files,
         "load_average_before": load_average,
     }
 
@@ -591,11 +383,24 @@ def main() -> None:
     parser.add_argument(
         "--at-once", type=int, default=1, help="requests a buyer works on at once, the seller one more; 0: no limit"
     )
+    parser.add_argument(
+        "--separate-files",
+        action="store_true",
+        help="a file, process and context for each function of a buyer",
+    )
     parser.add_argument("--json", type=Path, help="also write the result to this file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="adyton-bench-") as folder:
         result = asyncio.run(
-            measure(options.seconds, options.width, options.engine, options.pins, options.at_once or None, Path(folder))
+            measure(
+                options.seconds,
+                options.width,
+                options.engine,
+                options.pins,
+                options.at_once or None,
+                options.separate_files,
+                Path(folder),
+            )
         )
     text = json.dumps(result, indent=1)
     if options.json is not None:

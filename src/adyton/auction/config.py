@@ -201,8 +201,9 @@ class SandboxConfig(Section):
     """Processes for scripts.
 
     engine: `v8` (Deno), or `quickjs` (extra of the same name) for machines where no V8 binary may run.
-    workers_per_udf: processes for one script. One is the fastest on few cores, but a script that hangs then holds up
-    its own other requests until the deadline.
+    workers_per_udf: processes for one script file. One is the fastest on few cores, but a script that hangs then holds
+    up its own other requests until the deadline. Functions of one party in one file share processes, and those that
+    work on the same request share a context; that is a third cheaper than a file for each.
     """
 
     engine: Engine = Engine.V8

@@ -5,18 +5,21 @@
 (function (hostCall, specJson) {
   "use strict";
   const { parse, stringify } = JSON;
-  const { apply } = Reflect;
-  const { defineProperty, keys } = Object;
+  const { apply, deleteProperty } = Reflect;
+  const { defineProperty, getOwnPropertyDescriptor, hasOwn, keys } = Object;
   const { isArray } = Array;
   const U8 = Uint8Array, M = Map, Err = Error, P = Promise, Str = String;
   const then = P.prototype.then, mapSet = M.prototype.set, slice = Str.prototype.slice;
   const fromHex = U8.fromHex, toHex = U8.prototype.toHex;
   const resolve = P.resolve;
   const evaluate = eval;
-  const tag = Object.getOwnPropertyDescriptor(Object.getPrototypeOf(U8.prototype), Symbol.toStringTag).get;
+  const tag = getOwnPropertyDescriptor(Object.getPrototypeOf(U8.prototype), Symbol.toStringTag).get;
   const isSafeByte = (v) => typeof v === "number" && v >= 0 && v <= 255 && v === (v | 0);
   const globals = globalThis;
   const spec = parse(specJson);
+  const kinds = keys(spec.kinds);
+  // What the script is called for now. Code that serves several kinds does not know before its first call.
+  let kind = kinds.length === 1 ? kinds[0] : "";
 
   let lines = [], lineBytes = 0, capture = false;
   let effects = {};
@@ -45,6 +48,29 @@
   defineProperty(Err, "prepareStackTrace", { value: undefined, writable: false, configurable: false });
   defineProperty(globals, "Error", { value: Err, writable: false, configurable: false });
 
+  // Functions that only some kinds have. A script sees those of all its kinds at its top level, since it is loaded before
+  // anybody knows which it will serve, and in a call those of the call's kind.
+  const special = { __proto__: null }, removed = { __proto__: null };
+  function isMine(name) { return kind === "" || hasOwn(spec.kinds[kind], name); }
+  function offer(name, value) {
+    special[name] = value;
+    define(name, value);
+  }
+  function turnTo(wanted) {
+    kind = wanted;
+    const names = keys(special);
+    for (let i = 0; i < names.length; i++) {
+      const name = names[i], found = getOwnPropertyDescriptor(globals, name);
+      if (isMine(name)) {
+        if (removed[name] && found === undefined) define(name, special[name]);
+        removed[name] = false;
+      } else if (found !== undefined && found.value === special[name]) {
+        // A script's own function of that name stays.
+        removed[name] = deleteProperty(globals, name);
+      }
+    }
+  }
+
   define("console", { log, info: log, debug: log, warn: log, error: log, trace: log });
   define("logMessage", (text) => log(text));
 
@@ -55,7 +81,8 @@
   }
   for (const name of keys(spec.hooks)) {
     const { call, answer } = spec.hooks[name];
-    define(name, (...args) => {
+    offer(name, (...args) => {
+      if (!isMine(name)) throw new Err(name + ": not available in this function");
       const text = callText(call, args);
       let reply;
       // An exception of the worker's realm must not reach the script.
@@ -71,12 +98,12 @@
     if (typeof value !== "string") throw new Err("the URL must be a string");
     return value;
   }
-  if (spec.kind === "reporting") {
-    define("sendReportTo", (value) => {
+  if (hasOwn(spec.kinds, "reporting")) {
+    offer("sendReportTo", (value) => {
       if (effects.reportUrl !== undefined) throw new Err("sendReportTo function invoked more than once");
       effects.reportUrl = url(value);
     });
-    define("registerAdBeacon", (beacons) => {
+    offer("registerAdBeacon", (beacons) => {
       if (effects.beacons !== undefined) throw new Err("registerAdBeacon function invoked more than once");
       const copy = { __proto__: null };
       const entries = beacons instanceof M ? [...beacons] : keys(beacons).map((key) => [key, beacons[key]]);
@@ -84,9 +111,9 @@
       effects.beacons = copy;
     });
   }
-  if (spec.kind === "generate_bid" || spec.kind === "score_ad") {
+  if (hasOwn(spec.kinds, "generate_bid") || hasOwn(spec.kinds, "score_ad")) {
     const debugUrl = (value) => show(value instanceof M ? value.values().next().value : value);
-    define("forDebuggingOnly", {
+    offer("forDebuggingOnly", {
       reportAdAuctionWin: (value) => { effects.debugWinUrl = debugUrl(value); },
       reportAdAuctionLoss: (value) => { effects.debugLossUrl = debugUrl(value); },
     });
@@ -127,7 +154,7 @@
     return text === undefined ? "null" : text;
   }
   function answer(value) {
-    const text = spec.kind === "encode_signals" ? encoded(value) : "R" + json(value);
+    const text = kind === "encode_signals" ? encoded(value) : "R" + json(value);
     return text.length > spec.resultBytes ? "L" : text;
   }
   function failure(thrown) {
@@ -139,8 +166,9 @@
   }
 
   return {
-    begin(wantConsole) {
+    begin(wantConsole, wantedKind) {
       capture = wantConsole; lines = []; lineBytes = 0;
+      if (wantedKind !== kind) turnTo(wantedKind);
     },
     // Each argument is a form (j = JSON, h = hex of bytes, m = signal map) and its text.
     invoke(name, ...formsAndTexts) {

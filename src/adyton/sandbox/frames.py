@@ -1,10 +1,11 @@
 """Frames between host and worker: `u32 length | u8 type | payload`, big-endian, one pair of byte streams.
 
-    host -> worker   LOAD(header, code)   CALL(header, argument texts)   HOST_REPLY(kind, body)
+    host -> worker   LOAD(header, code)   CALL(header, argument texts)   HOST_REPLY(kind, body)   FORGET
     worker -> host   HELLO   LOADED   LOAD_FAILED(text)   RESULT(header, answers)   HOST_CALL(header, text)   READY
 
 A worker takes the next CALL at once after a RESULT, unless that says `rest`: it may then collect garbage, and READY
-tells the end of it.
+tells the end of it. A CALL whose header says `keep` leaves its context to the next CALL, unless that says `fresh` or a
+FORGET comes first.
 A header is `u32 length | JSON`. Every frame from a worker is hostile until checked: lengths are capped before anything
 is kept, and any surprise is a `MalformedFrameError`, after which the process is killed.
 """
@@ -28,6 +29,7 @@ class FrameType(IntEnum):
     LOAD = 1
     CALL = 2
     HOST_REPLY = 3
+    FORGET = 4
     HELLO = 16
     LOADED = 17
     LOAD_FAILED = 18

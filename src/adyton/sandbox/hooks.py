@@ -60,4 +60,18 @@ HOOKS_OF_KIND: Mapping[UdfKind, frozenset[str]] = MappingProxyType(
         UdfKind.ENCODE_SIGNALS: frozenset(),
     }
 )
-"""`console.*` and `logMessage` exist in every kind and never leave the worker before the call ends."""
+"""What a script of each kind may ask of the host."""
+
+EFFECTS_OF_KIND: Mapping[UdfKind, frozenset[str]] = MappingProxyType(
+    {
+        UdfKind.PREPARE_DATA: frozenset(),
+        UdfKind.RETRIEVAL: frozenset(),
+        UdfKind.GENERATE_BID: frozenset({"forDebuggingOnly"}),
+        UdfKind.SCORE_AD: frozenset({"forDebuggingOnly"}),
+        UdfKind.REPORTING: frozenset({"sendReportTo", "registerAdBeacon"}),
+        UdfKind.ENCODE_SIGNALS: frozenset(),
+    }
+)
+"""What it may register, for the answer.
+
+`console.*` and `logMessage` exist in every kind and never leave the worker before the call ends."""

@@ -1,4 +1,4 @@
-"""Bookkeeping of the pool: the workers of one script, and the health of one owner."""
+"""Bookkeeping of the pool: the workers of one script, and the health of one kind of scripts of one owner."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from collections import deque
 
 from adyton.kernel.errors import AdytonError
 from adyton.sandbox.process import WorkerProcess
-from adyton.sandbox.values import UdfHandle
+from adyton.sandbox.request import ScriptRequest
+from adyton.sandbox.values import UdfKind
 
 
 class OwnerHealth:
-    """Failures in a row of one owner's scripts, and until when they are not run."""
+    """Failures in a row of one owner's scripts of one kind, and until when they are not run."""
 
     def __init__(self) -> None:
         self.failures = 0
@@ -20,14 +21,16 @@ class OwnerHealth:
 
 
 class Lane:
-    """The workers of one script. `live` counts idle, busy, resting and starting ones.
+    """The workers of one owner's code in one version. `live` counts idle, busy, resting and starting ones.
 
-    failure: why the last start of a worker failed; None while one is starting.
+    label: owner and version, for messages.   kinds: what the code has been loaded for.   failure: why the last start of
+    a worker failed; None while one is starting.
     """
 
-    def __init__(self, handle: UdfHandle, code: str) -> None:
-        self.handle = handle
+    def __init__(self, label: str, code: str, kinds: frozenset[UdfKind]) -> None:
+        self.label = label
         self.code = code
+        self.kinds = kinds
         self.idle: deque[WorkerProcess] = deque()
         self.live = 0
         self.users = 0
@@ -39,6 +42,21 @@ class Lane:
     def is_over(self) -> bool:
         """True once the script is unloaded and the last request that took it has ended."""
         return self.unloaded and self.users == 0
+
+    def take(self, request: ScriptRequest | None) -> WorkerProcess | None:
+        """An idle worker: the one that keeps a context for `request`, else the one that was busy last, whose memory is
+        still in the processor's caches; one that keeps a context for somebody else only where there is no other."""
+        if not self.idle:
+            return None
+        worker = max(reversed(self.idle), key=lambda worker: self._fitness(worker, request))
+        self.idle.remove(worker)
+        return worker
+
+    @staticmethod
+    def _fitness(worker: WorkerProcess, request: ScriptRequest | None) -> int:
+        if worker.kept_for is None:
+            return 1
+        return 2 if worker.kept_for is request else 0
 
     async def wait_free(self, until: float) -> None:
         """Return when a worker may have become free, or at loop time `until`."""

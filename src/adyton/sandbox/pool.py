@@ -1,5 +1,8 @@
 """Worker processes for many scripts: one owner and one code version each, spares ready, failures backed off.
 
+Code that has several functions, such as a buyer's prepareDataForAdRetrieval and generateBid in one file, is one version
+and shares its workers; each call says what it is for, and has the host functions of that.
+
 async with SandboxPool() as pool:
     handle = await pool.load("buyer.example", code, UdfKind.GENERATE_BID)
     result = await pool.call(handle, "generateBid", [orjson.dumps(ads), b'""'], deadline_ms=100)
@@ -12,7 +15,7 @@ import hashlib
 import logging
 import re
 from collections import deque
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -36,6 +39,7 @@ from adyton.sandbox.frames import Answer
 from adyton.sandbox.isolation import Isolation, strongest_isolation, warn_if_weak
 from adyton.sandbox.lanes import Lane, OwnerHealth
 from adyton.sandbox.process import WorkerProcess
+from adyton.sandbox.request import ScriptRequest, current_request
 from adyton.sandbox.values import (
     Bytes,
     HostHook,
@@ -75,9 +79,9 @@ class SandboxPool:
         self._n_spares = spares
         self._clock: Clock = clock or SystemClock()
         self._isolation = isolation
-        self._lanes: dict[UdfHandle, Lane] = {}
+        self._lanes: dict[tuple[str, str], Lane] = {}
         self._spares: deque[WorkerProcess] = deque()
-        self._health: dict[str, OwnerHealth] = {}
+        self._health: dict[tuple[str, UdfKind], OwnerHealth] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: set[WorkerProcess] = set()
         self._n_workers = 0
@@ -111,31 +115,49 @@ class SandboxPool:
         """
         encoded = code.encode()
         handle = UdfHandle(owner, hashlib.sha256(encoded).hexdigest(), kind)
-        if handle in self._lanes:
-            return handle
         if len(encoded) > self.limits.code_bytes:
             raise UdfLoadError(f"the script is larger than {self.limits.code_bytes} bytes", where=handle.label)
-        lane = Lane(handle, code)
-        try:
-            worker = await self._loaded_worker(lane)
-        except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
-            self._count_failure(owner)
-            raise
-        if handle in self._lanes:  # loaded by someone else in the meantime
-            self._retire(worker)
-            return handle
-        lane.live = 1
-        lane.idle.append(worker)
-        self._lanes[handle] = lane
+        while not self._is_loaded(handle):
+            lane = self._lanes.get(handle.version)
+            kinds = {kind} if lane is None else {kind} | lane.kinds
+            try:
+                worker = await self._loaded_worker(handle.label, code, kinds)
+            except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
+                self._count_failure(handle)
+                raise
+            # Someone else may have loaded or unloaded the same code in the meantime.
+            lane = self._lanes.setdefault(handle.version, Lane(handle.version_label, code, frozenset()))
+            if worker.kinds >= lane.kinds:
+                lane.kinds = worker.kinds
+                lane.live += 1
+                lane.idle.append(worker)
+                self._retire_narrow(lane)
+            else:
+                self._retire(worker)
         return handle
 
     async def unload(self, handle: UdfHandle) -> None:
-        """Forget a script; requests in flight still end, then its processes do."""
-        lane = self._lanes.pop(handle, None)
+        """Forget a script; requests in flight still end, then its processes do, if it has no other use."""
+        lane = self._lanes.get(handle.version)
         if lane is None:
             return
+        lane.kinds -= {handle.kind}
+        if lane.kinds:
+            return
+        del self._lanes[handle.version]
         lane.unloaded = True
         self._drain(lane)
+
+    def _is_loaded(self, handle: UdfHandle) -> bool:
+        lane = self._lanes.get(handle.version)
+        return lane is not None and handle.kind in lane.kinds
+
+    def _retire_narrow(self, lane: Lane) -> None:
+        """Idle workers that were told of fewer uses than the code has by now give way."""
+        for worker in [worker for worker in lane.idle if not worker.kinds >= lane.kinds]:
+            lane.idle.remove(worker)
+            lane.live -= 1
+            self._retire(worker)
 
     def _drain(self, lane: Lane) -> None:
         while lane.idle and (lane.is_over or self._closed):
@@ -152,12 +174,15 @@ class SandboxPool:
         hooks: Mapping[str, HostHook] = _NO_HOOKS,
         capture_console: bool = False,
         checks_json: bool = True,
+        ends_request: bool = False,
     ) -> UdfResult:
-        """What `function(*args)` returns, run in a context that nobody has used before.
+        """What `function(*args)` returns, run in a context that no other request has used before (see `request`).
 
         deadline_ms: from now, the wait for a free worker included.   hooks: host functions for this request; the kind
         decides which names the script has, and one that is missing here throws inside the script.   checks_json: False
         for an answer that goes on as text to someone who parses it: then only its being UTF-8 is checked here.
+        ends_request: no further call of this request runs the same code, so that the next request's context can be
+        made at once.
         Raises UdfThrewError, UdfTimeoutError, UdfCrashedError, UdfOutputError, OwnerBackedOffError,
         SandboxUnavailableError, UdfArgumentError.
         """
@@ -169,6 +194,7 @@ class SandboxPool:
             hooks=hooks,
             capture_console=capture_console,
             checks_json=checks_json,
+            ends_request=ends_request,
         )
         if isinstance(outcome, UdfResult):
             return outcome
@@ -184,8 +210,9 @@ class SandboxPool:
         hooks: Mapping[str, HostHook] = _NO_HOOKS,
         capture_console: bool = False,
         checks_json: bool = True,
+        ends_request: bool = False,
     ) -> list[UdfResult | UdfThrewError | UdfOutputError]:
-        """The outcome of each call, in order, all made one after the other in one fresh context.
+        """The outcome of each call, in order, all made one after the other in one context.
 
         For one request that applies one function to many values (scoreAd over the ads of an auction): a call that
         throws or returns too much does not touch the others. Timeouts and crashes raise, as in `call`.
@@ -197,15 +224,19 @@ class SandboxPool:
         encoded = [[_argument(value) for value in call] for call in calls]
         if sum(len(body) for call in encoded for _, body in call) > self.limits.argument_bytes:
             raise UdfArgumentError(f"arguments exceed {self.limits.argument_bytes} bytes", where=handle.label)
-        self._check_health(handle.owner)
+        self._check_health(handle)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + deadline_ms / 1000
-        lane = self._lanes.get(handle)
-        if lane is None:
+        lane = self._lanes.get(handle.version)
+        if lane is None or handle.kind not in lane.kinds:
             raise UdfArgumentError("the script is not loaded", where=handle.label)
+        request = current_request()
+        keeps = request is not None and not ends_request
         lane.users += 1
         try:
-            worker = await self._acquire(lane, deadline)
+            worker = await self._acquire(lane, deadline, request)
+            if request is not None and keeps:
+                request.kept_by(worker)
             try:
                 answers = await worker.call(
                     handle,
@@ -214,23 +245,27 @@ class SandboxPool:
                     timeout_s=max(deadline - loop.time(), 0.0),
                     hooks=hooks,
                     capture_console=capture_console,
+                    request=request,
+                    keeps=keeps,
                 )
             except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
-                self._count_failure(handle.owner)
+                self._count_failure(handle)
                 raise
             finally:
-                self._release(lane, worker)
+                self._release(lane, worker, handle)
         finally:
             lane.users -= 1
             self._drain(lane)
-        self._health.pop(handle.owner, None)
+        self._health.pop(handle.slot, None)
         return [outcome_of(handle, answer, checks_json=checks_json) for answer in answers]
 
     async def close(self) -> None:
         """Kill and reap every process. The pool cannot be used afterwards."""
         self._closed = True
-        for handle in list(self._lanes):
-            await self.unload(handle)
+        for lane in self._lanes.values():
+            lane.unloaded = True
+            self._drain(lane)
+        self._lanes.clear()
         while self._resting:
             self._retire(self._resting.pop())
         while self._tasks or self._spares:
@@ -238,22 +273,20 @@ class SandboxPool:
                 self._retire(self._spares.popleft())
             await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _acquire(self, lane: Lane, deadline: float) -> WorkerProcess:
+    async def _acquire(self, lane: Lane, deadline: float, request: ScriptRequest | None) -> WorkerProcess:
         """A worker of the lane. A new one starts beside the wait, so that one that gets free in the meantime serves."""
         loop = asyncio.get_running_loop()
         may_start_at = loop.time() + (_GROWTH_WAIT_S if lane.live else 0.0)
         has_started = False
         while True:
-            while lane.idle:
-                # The one that was busy last: its memory is still in the processor's caches.
-                worker = lane.idle.pop()
+            while worker := lane.take(request):
                 if worker.is_alive:
                     return worker
                 lane.live -= 1
                 self._retire(worker)
             now = loop.time()
             if now >= deadline:
-                raise UdfTimeoutError("no worker was free before the deadline", where=lane.handle.label)
+                raise UdfTimeoutError("no worker was free before the deadline", where=lane.label)
             if has_started and lane.live == 0:
                 if lane.failure is not None:
                     raise lane.failure
@@ -264,31 +297,31 @@ class SandboxPool:
                 self._grow(lane)
             await lane.wait_free(min(deadline, may_start_at) if may_start and not has_started else deadline)
 
-    def _release(self, lane: Lane, worker: WorkerProcess) -> None:
+    def _release(self, lane: Lane, worker: WorkerProcess, handle: UdfHandle) -> None:
         if not worker.is_alive or self._closed:
             self._lost_worker(lane)
             self._retire(worker)
         elif worker.rests:
             self._resting.add(worker)
-            worker.when_ready(self.limits.load_ms / 1000, partial(self._rested, lane, worker))
+            worker.when_ready(self.limits.load_ms / 1000, partial(self._rested, lane, worker, handle))
         else:
             self._freed(lane, worker)
 
-    def _rested(self, lane: Lane, worker: WorkerProcess, is_ready: bool) -> None:
+    def _rested(self, lane: Lane, worker: WorkerProcess, handle: UdfHandle, is_ready: bool) -> None:
         if worker not in self._resting:  # `close` was quicker
             return
         self._resting.remove(worker)
         if is_ready:
             self._freed(lane, worker)
         else:
-            self._count_failure(lane.handle.owner)
+            self._count_failure(handle)
             self._lost_worker(lane)
             self._retire(worker)
 
     def _freed(self, lane: Lane, worker: WorkerProcess) -> None:
         """A worker that has answered waits for the next request, or ends when it has served its share."""
         requests_left = self.limits.requests_per_worker - worker.requests
-        if requests_left > 0 and not lane.is_over:
+        if requests_left > 0 and not lane.is_over and worker.kinds >= lane.kinds:
             lane.idle.append(worker)
             lane.wake()
             # The next one starts early, so that no request has to wait for it.
@@ -318,24 +351,25 @@ class SandboxPool:
 
     async def _add_worker(self, lane: Lane) -> None:
         try:
-            worker = await self._loaded_worker(lane)
+            worker = await self._loaded_worker(lane.label, lane.code, lane.kinds)
         except AdytonError as error:
             # Whoever waits and has no other worker reports what is wrong; the next request tries again.
             lane.live -= 1
             lane.failure = error
             lane.wake_all()
             return
-        if lane.is_over or self._closed:
+        # Where the code was loaded for one use more in the meantime, a worker that can serve it is there already.
+        if lane.is_over or self._closed or not worker.kinds >= lane.kinds:
             lane.live -= 1
             self._retire(worker)
         else:
             lane.idle.appendleft(worker)  # those that have served before are warm, and so come first
         lane.wake()
 
-    async def _loaded_worker(self, lane: Lane) -> WorkerProcess:
+    async def _loaded_worker(self, label: str, code: str, kinds: Collection[UdfKind]) -> WorkerProcess:
         worker = await self._blank_worker()
         try:
-            await worker.load(lane.handle, lane.code)
+            await worker.load(label, code, kinds)
         except BaseException:
             self._retire(worker)
             raise
@@ -394,17 +428,17 @@ class SandboxPool:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _check_health(self, owner: str) -> None:
-        health = self._health.get(owner)
+    def _check_health(self, handle: UdfHandle) -> None:
+        health = self._health.get(handle.slot)
         if health is not None and self._clock.monotonic_s() < health.blocked_until_s:
             raise OwnerBackedOffError(
                 "the owner's scripts failed repeatedly and are not run for a while",
-                where=owner,
+                where=f"{handle.owner}/{handle.kind.value}",
                 hint="fix the script; the pause ends by itself",
             )
 
-    def _count_failure(self, owner: str) -> None:
-        health = self._health.setdefault(owner, OwnerHealth())
+    def _count_failure(self, handle: UdfHandle) -> None:
+        health = self._health.setdefault(handle.slot, OwnerHealth())
         health.failures += 1
         excess = health.failures - self.limits.failures_before_backoff
         if excess >= 0:

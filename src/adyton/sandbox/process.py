@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import orjson
 
@@ -32,8 +32,9 @@ from adyton.sandbox.frames import (
     encode_frame,
     with_header,
 )
-from adyton.sandbox.hooks import HOOK_SHAPES, HOOKS_OF_KIND
+from adyton.sandbox.hooks import EFFECTS_OF_KIND, HOOK_SHAPES, HOOKS_OF_KIND
 from adyton.sandbox.isolation import WorkerCommand
+from adyton.sandbox.request import ScriptRequest
 from adyton.sandbox.values import HostHook, SandboxLimits, UdfHandle, UdfKind
 
 _FRAME_OVERHEAD_BYTES = 1024 * 1024
@@ -42,7 +43,8 @@ _FRAME_OVERHEAD_BYTES = 1024 * 1024
 class WorkerProcess:
     """A worker that `start` made. Every error but UdfLoadError leaves it dead.
 
-    requests: calls so far.   rests: it may be collecting garbage after the last one, and `when_ready` tells the end.
+    kinds: what its script may be called for.   requests: calls so far.   kept_for: the request whose context it keeps,
+    None if it keeps none.   rests: it may be collecting garbage after the last one, and `when_ready` tells the end.
     has_heir: the worker that is to take its place has been started.
     """
 
@@ -50,7 +52,9 @@ class WorkerProcess:
         self._process = process
         self._channel = channel
         self._limits = limits
+        self.kinds: frozenset[UdfKind] = frozenset()
         self.requests = 0
+        self.kept_for: ScriptRequest | None = None
         self.rests = False
         self.has_heir = False
 
@@ -100,26 +104,30 @@ class WorkerProcess:
     def pid(self) -> int:
         return self._process.pid
 
-    async def load(self, handle: UdfHandle, code: str) -> None:
-        """Give the worker its script. Raises UdfLoadError, UdfTimeoutError, UdfCrashedError, UdfOutputError."""
-        parts = with_header({"driver": driver_source(), "spec": driver_spec(handle.kind, self._limits)}, code.encode())
+    async def load(self, label: str, code: str, kinds: Collection[UdfKind]) -> None:
+        """Give the worker its script, and what it may be called for; `label` names it in errors.
+
+        Raises UdfLoadError, UdfTimeoutError, UdfCrashedError, UdfOutputError.
+        """
+        parts = with_header({"driver": driver_source(), "spec": driver_spec(kinds, self._limits)}, code.encode())
         try:
             async with asyncio.timeout(self._limits.load_ms / 1000):
                 self._channel.send(encode_frame(FrameType.LOAD, *parts))
-                frame = await self._receive(handle.label)
+                frame = await self._receive(label)
         except TimeoutError:
             await self.kill()
-            raise UdfTimeoutError("the script did not load in time", where=handle.label) from None
+            raise UdfTimeoutError("the script did not load in time", where=label) from None
         except BaseException:
             await self.kill()
             raise
         if frame.type is FrameType.LOAD_FAILED:
             await self.kill()
             message = frame.payload.decode(errors="replace")
-            raise UdfLoadError("the script cannot be loaded", where=handle.label, script_message=message)
+            raise UdfLoadError("the script cannot be loaded", where=label, script_message=message)
         if frame.type is not FrameType.LOADED:
             await self.kill()
-            raise UdfOutputError("the worker broke the protocol while loading", where=handle.label)
+            raise UdfOutputError("the worker broke the protocol while loading", where=label)
+        self.kinds = frozenset(kinds)
 
     async def call(
         self,
@@ -130,13 +138,22 @@ class WorkerProcess:
         timeout_s: float,
         hooks: Mapping[str, HostHook],
         capture_console: bool,
+        request: ScriptRequest | None = None,
+        keeps: bool = False,
     ) -> list[Answer]:
-        """The answers to `calls` (each a list of (form, body) arguments), all made in one fresh context.
+        """The answers to `calls` (each a list of (form, body) arguments), all made in one context: a fresh one, or the
+        one that was kept for this request.
 
+        keeps: the context stays for the next call of `request`, or until another request takes this worker.
         Raises UdfTimeoutError, UdfCrashedError, UdfOutputError; the process is dead afterwards, also on cancellation.
         """
         self.requests += 1
-        header = {"function": function, "calls": [argument_forms(call) for call in calls], "console": capture_console}
+        is_kept = self.kept_for is not None and self.kept_for is request
+        self.kept_for = request if keeps else None
+        header = {
+            "function": function, "kind": handle.kind.value, "calls": [argument_forms(call) for call in calls],
+            "console": capture_console, "fresh": not is_kept, "keep": self.kept_for is not None,
+        }  # fmt: skip
         bodies = [body for call in calls for _, body in call]
         budget = _HookBudget(self._limits.hook_calls * len(calls), self._limits.hook_bytes)
         loop = asyncio.get_running_loop()
@@ -169,6 +186,13 @@ class WorkerProcess:
             raise
         finally:
             timer.cancel()
+
+    def forget(self, request: ScriptRequest) -> None:
+        """Let go of the context that is kept for `request`; nothing to do where another request has taken its place."""
+        if self.kept_for is request:
+            self.kept_for = None
+            if self.is_alive:
+                self._channel.send(encode_frame(FrameType.FORGET))
 
     def when_ready(self, timeout_s: float, then: Callable[[bool], None]) -> None:
         """Call `then(True)` once a worker that `rests` can take another call.
@@ -245,14 +269,13 @@ class _HookBudget:
         return self._bytes >= 0
 
 
-def driver_spec(kind: UdfKind, limits: SandboxLimits) -> str:
-    """What the driver is told about a script of this kind, as JSON."""
-    shapes = {
-        name: {"call": HOOK_SHAPES[name].call, "answer": HOOK_SHAPES[name].answer} for name in HOOKS_OF_KIND[kind]
-    }
+def driver_spec(kinds: Collection[UdfKind], limits: SandboxLimits) -> str:
+    """What the driver is told about a script that may be called for these kinds, as JSON."""
+    names = {name for kind in kinds for name in HOOKS_OF_KIND[kind]}
+    shapes = {name: {"call": HOOK_SHAPES[name].call, "answer": HOOK_SHAPES[name].answer} for name in sorted(names)}
     return orjson.dumps(
         {
-            "kind": kind.value,
+            "kinds": {kind.value: dict.fromkeys(HOOKS_OF_KIND[kind] | EFFECTS_OF_KIND[kind], True) for kind in kinds},
             "hooks": shapes,
             "consoleBytes": limits.console_bytes,
             "resultBytes": limits.result_bytes,

@@ -3,7 +3,8 @@
     python -I -S quickjs_worker.py FOLDER-OF-THE-ENGINE HEAP-MB
 
 The same frames and the same driver as worker.js; see there. Each request has a runtime of its own, so nothing of it is
-left. What cannot settle (there are no timers) waits for the host's deadline. Any surprise ends the process.
+left once it is over. What cannot settle (there are no timers) waits for the host's deadline. Any surprise ends the
+process.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ sys.path.append(sys.argv[1])
 
 import _quickjs
 
-_LOAD, _CALL, _HOST_REPLY = 1, 2, 3
+_LOAD, _CALL, _HOST_REPLY, _FORGET = 1, 2, 3, 4
 _HELLO, _LOADED, _LOAD_FAILED, _RESULT, _HOST_CALL = 16, 17, 18, 19, 20
 _HEAP_BYTES = int(sys.argv[2]) * 1024 * 1024
 _STACK_BYTES = 1024 * 1024
@@ -98,10 +99,9 @@ class _Request:
         return form + (body.hex() if form == "b" else body.decode())
 
 
-def _serve(request: _Request, payload: bytes) -> None:
-    header, bodies = _split(payload)
+def _serve(request: _Request, header: dict[str, Any], bodies: bytes) -> None:
     request.is_served = True
-    request.driver("begin", header["console"])
+    request.driver("begin", header["console"], header["kind"])
     items, answers, at = [], [], 0
     for call in header["calls"]:
         arguments: list[str] = []
@@ -127,6 +127,7 @@ def main() -> None:
         os._exit(3)
     header, code = _split(payload)
     parts = (header["driver"], header["spec"], code.decode())
+    is_kept = False
     try:
         request = _Request(*parts)
     except (_quickjs.JSException, _quickjs.StackOverflow, MemoryError) as error:
@@ -135,10 +136,18 @@ def main() -> None:
     _send(_LOADED)
     while True:
         kind, payload = _receive()
-        if kind != _CALL:
+        if kind == _CALL:
+            header, bodies = _split(payload)
+            if is_kept and header["fresh"]:
+                request = _Request(*parts)
+            _serve(request, header, bodies)
+            is_kept = header["keep"]
+        elif kind == _FORGET:
+            is_kept = False
+        else:
             os._exit(3)
-        _serve(request, payload)
-        request = _Request(*parts)
+        if not is_kept:
+            request = _Request(*parts)
 
 
 if __name__ == "__main__":

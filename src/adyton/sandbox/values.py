@@ -102,9 +102,24 @@ class UdfHandle:
     kind: UdfKind
 
     @property
+    def version(self) -> tuple[str, str]:
+        """Whose code in which version: what a worker process has."""
+        return self.owner, self.code_sha256
+
+    @property
+    def slot(self) -> tuple[str, UdfKind]:
+        """Whose script for what, in any version: what is not run for a while after failures in a row."""
+        return self.owner, self.kind
+
+    @property
     def label(self) -> str:
         """Owner, kind and the first digits of the version, for messages and logs."""
         return f"{self.owner}/{self.kind.value}/{self.code_sha256[:12]}"
+
+    @property
+    def version_label(self) -> str:
+        """The same without the kind."""
+        return f"{self.owner}/{self.code_sha256[:12]}"
 
 
 @dataclass(frozen=True)

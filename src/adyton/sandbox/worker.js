@@ -1,14 +1,15 @@
 // One script of one owner, in a process without permissions. Frames on stdin and stdout: u32 length | u8 type | payload.
 //
 // Each request runs in a context that no earlier request has seen, with a queue of microtasks of its own, so that nothing
-// of a request runs once it is answered. The next context is made after the answer.
+// of a request runs once it is answered. The next context is made after the answer; but where the host says that the
+// request may go on, its context is kept for the next call, until that comes or the host says that it never will.
 // The context keeps requests apart; what keeps a script away from the machine is Deno's permissions, the resource
 // limits and the namespaces around this process.
 import v8 from "node:v8";
 import vm from "node:vm";
 import { setImmediate } from "node:timers";
 
-const LOAD = 1, CALL = 2, HOST_REPLY = 3;
+const LOAD = 1, CALL = 2, HOST_REPLY = 3, FORGET = 4;
 const HELLO = 16, LOADED = 17, LOAD_FAILED = 18, RESULT = 19, HOST_CALL = 20, READY = 21;
 
 const stdin = Deno.stdin, stdout = Deno.stdout;
@@ -89,7 +90,7 @@ function describe(error) {
 }
 
 let load = null, driverScript = null, udfScript = null;
-let next = null, generation = 0, serving = 0, untilLook = REQUESTS_BETWEEN_LOOKS;
+let next = null, kept = null, generation = 0, serving = 0, untilLook = REQUESTS_BETWEEN_LOOKS;
 const nothing = new vm.Script("0");
 
 function makeContext() {
@@ -117,12 +118,18 @@ function mayRest() {
   return near;
 }
 
+function makeNext() {
+  try { next ??= makeContext(); } catch { next = null; }
+}
+
 async function serve(payload) {
   const [header, bodies] = split(payload);
-  const { context, driver, mine } = next ?? makeContext();
-  next = null;
+  const request = (header.fresh ? null : kept) ?? next ?? makeContext();
+  if (request === next) next = null;
+  kept = null;
+  const { context, driver, mine } = request;
   serving = mine;
-  driver.begin(header.console);
+  driver.begin(header.console, header.kind);
   const items = [], answers = [];
   let at = 0;
   for (const call of header.calls) {
@@ -147,9 +154,11 @@ async function serve(payload) {
     answers.push(body);
   }
   serving = 0;
-  const rest = mayRest();
+  if (header.keep) kept = request;
+  const rest = kept === null && mayRest();
   send(RESULT, ...joined({ items, rest }, answers));
-  try { next = makeContext(); } catch { next = null; }
+  if (kept !== null) return;
+  makeNext();
   if (!rest) return;
   await turn();  // what the engine puts off to its event loop
   send(READY);
@@ -171,6 +180,9 @@ for (;;) {
     }
   } else if (type === CALL && udfScript !== null) {
     await serve(payload);
+  } else if (type === FORGET && udfScript !== null) {
+    kept = null;
+    makeNext();
   } else {
     exit(3);
   }

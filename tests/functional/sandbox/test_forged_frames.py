@@ -48,7 +48,7 @@ def test_a_fallen_worker_costs_its_own_request(name: str) -> None:
     async def run() -> None:
         command = WorkerCommand((sys.executable, "-c", PROGRAM + body), {}, Isolation.PROCESS)
         worker = await WorkerProcess.start(command, LIMITS)
-        await worker.load(HANDLE, "")
+        await worker.load(HANDLE.label, "", {HANDLE.kind})
         with pytest.raises(expected):
             await worker.call(HANDLE, "f", [[]], timeout_s=1.5, hooks={}, capture_console=False)
 
@@ -66,7 +66,7 @@ def test_a_frame_sent_between_requests_is_no_answer_to_the_next() -> None:
     async def run() -> None:
         command = WorkerCommand((sys.executable, "-c", PROGRAM + forged), {}, Isolation.PROCESS)
         worker = await WorkerProcess.start(command, LIMITS)
-        await worker.load(HANDLE, "")
+        await worker.load(HANDLE.label, "", {HANDLE.kind})
         await worker.call(HANDLE, "f", [[]], timeout_s=5, hooks={}, capture_console=False)
         await asyncio.sleep(0.2)
         with pytest.raises(UdfOutputError):
@@ -83,7 +83,7 @@ def test_an_answer_that_is_not_json_is_an_output_error() -> None:
     async def run() -> None:
         command = WorkerCommand((sys.executable, "-c", PROGRAM + forged + "; time.sleep(60)"), {}, Isolation.PROCESS)
         worker = await WorkerProcess.start(command, LIMITS)
-        await worker.load(HANDLE, "")
+        await worker.load(HANDLE.label, "", {HANDLE.kind})
         (answer,) = await worker.call(HANDLE, "f", [[]], timeout_s=5, hooks={}, capture_console=False)
         await worker.kill()
 

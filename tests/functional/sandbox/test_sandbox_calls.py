@@ -207,7 +207,7 @@ def test_many_requests_share_workers_and_workers_are_replaced_after_their_share(
 def test_the_next_worker_of_a_script_is_ready_before_the_last_one_has_served_its_share(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         handle = await pool.load("b.example", "const f = (x) => x", UdfKind.SCORE_AD)
-        lane = pool._lanes[handle]
+        lane = pool._lanes[handle.version]
         first = lane.idle[0]
         for i in range(19):
             await pool.call(handle, "f", [b"%d" % i], deadline_ms=60_000)
@@ -233,11 +233,11 @@ def test_nothing_of_a_request_runs_once_it_is_answered(in_a_pool: InAPool) -> No
 
     async def work(pool: SandboxPool) -> None:
         handle = await pool.load("b.example", code, UdfKind.SCORE_AD)
-        worker = pool._lanes[handle].idle[0]
+        worker = pool._lanes[handle.version].idle[0]
         for spins in (b"1", b"0", b"1", b"0"):
             assert (await pool.call(handle, "f", [spins], deadline_ms=10_000)).value == 1
 
-        assert list(pool._lanes[handle].idle) == [worker]
+        assert list(pool._lanes[handle.version].idle) == [worker]
 
     in_a_pool(work)
 

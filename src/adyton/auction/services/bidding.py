@@ -27,6 +27,7 @@ from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 from adyton.protocol.messages.kv_server_v2_pb2 import GetValuesResponse
 from adyton.sandbox.errors import UdfThrewError
 from adyton.sandbox.pool import SandboxPool
+from adyton.sandbox.request import one_request
 from adyton.sandbox.values import HostHook
 
 PREPARE_FUNCTION = "prepareDataForAdRetrieval"
@@ -87,7 +88,9 @@ class BiddingService:
         log = self._debug.request_log("bidding", raw.consented_debug_config, raw.log_context)
         try:
             async with asyncio.timeout(timeout_s):
-                bids = await self._bids(raw, metadata, log)
+                # A buyer's functions in one file share one context, also that of the retrieval in this process.
+                with one_request():
+                    bids = await self._bids(raw, metadata, log)
         except TimeoutError as error:
             raise DownstreamError("Bidding did not end before the deadline", code="DEADLINE_EXCEEDED") from error
         response = BiddingRawResponse(bids=bids)
@@ -199,6 +202,7 @@ class BiddingService:
                     deadline_ms=self._udf_timeout_ms,
                     hooks=self._hooks,
                     capture_console=log.is_consented,
+                    ends_request=True,
                 )
         except UdfThrewError as error:
             self._metrics.event("generate_bid_threw")

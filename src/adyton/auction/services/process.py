@@ -225,8 +225,8 @@ class PartyProcess:
         self._in_background(watcher.run())
         return KeyValueService(
             pool=self._pool,
-            owner=f"{self.config.name}/key_value",
-            udf=self._script("key_value", UdfKind.RETRIEVAL, config.udf),
+            owner=self.config.name,
+            udf=self._script(UdfKind.RETRIEVAL, config.udf),
             udf_of_data=lambda: store.udf,
             handler_name=config.handler_name,
             hooks=store.hooks(),
@@ -242,7 +242,7 @@ class PartyProcess:
         inference: InferenceSide | None,
         keys: KeyMaterial,
     ) -> BiddingService:
-        generate_bid = self._script("bidding", UdfKind.GENERATE_BID, config.generate_bid)
+        generate_bid = self._script(UdfKind.GENERATE_BID, config.generate_bid)
         assert generate_bid is not None, "the configuration requires it"
         retrieval = self._key_value_port(config.retrieval_address, key_value, keys)
         lookup = self._key_value_port(config.lookup_address, key_value, keys) or retrieval
@@ -257,7 +257,7 @@ class PartyProcess:
         return BiddingService(
             pool=self._pool,
             generate_bid=generate_bid,
-            prepare_data=self._script("bidding", UdfKind.PREPARE_DATA, config.prepare_data),
+            prepare_data=self._script(UdfKind.PREPARE_DATA, config.prepare_data),
             retrieval=retrieval,
             lookup=lookup,
             egress_schemas=schemas,
@@ -281,21 +281,19 @@ class PartyProcess:
         )
 
     async def _auction(self, config: AuctionConfig) -> AuctionService:
-        score_ad = self._script("auction", UdfKind.SCORE_AD, config.score_ad)
+        score_ad = self._script(UdfKind.SCORE_AD, config.score_ad)
         assert score_ad is not None, "the configuration requires it"
         report_win: dict[str, ScriptStore] = {}
         if config.enable_report_win:
             for buyer, source in config.report_win.items():
-                script = self._script(f"report_win/{buyer}", UdfKind.REPORTING, source)
+                script = self._script(UdfKind.REPORTING, source, buyer=buyer)
                 assert script is not None, "a buyer's source is never None"
                 report_win[buyer] = script
         front = self.config.seller_front_end
         return AuctionService(
             pool=self._pool,
             score_ad=score_ad,
-            report_result=self._script("auction", UdfKind.REPORTING, config.score_ad)
-            if config.enable_report_result
-            else None,
+            report_result=self._script(UdfKind.REPORTING, config.score_ad) if config.enable_report_result else None,
             report_win=report_win,
             is_signal_required=front.requires_scoring_signals if front else config.requires_scoring_signals,
             rounds_reported_numbers=config.enable_report_win_input_noising,
@@ -362,10 +360,11 @@ class PartyProcess:
         self._stack.push_async_callback(channel.close, None)
         return channel
 
-    def _script(self, part: str, kind: UdfKind, source: ScriptSource | None) -> ScriptStore | None:
+    def _script(self, kind: UdfKind, source: ScriptSource | None, *, buyer: str | None = None) -> ScriptStore | None:
+        """The versions of a script of this party, or of a buyer whose code a seller runs."""
         if source is None:
             return None
-        owner = f"{self.config.name}/{part}"
+        owner = self.config.name if buyer is None else f"{self.config.name}/report_win/{buyer}"
         script = ScriptStore(self._pool, self._fetcher, owner=owner, kind=kind, source=source)
         self._scripts.append(script)
         self._stack.push_async_callback(script.close)
