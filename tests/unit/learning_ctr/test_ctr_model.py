@@ -28,7 +28,8 @@ from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.fields import FieldEncoder, Side
 from adyton.learning.ctr.live_level import with_live_level
 from adyton.learning.ctr.network import FactorisedNetwork, SideVectors, combine
-from adyton.learning.ctr.training import RowSplit, TrainedModel, side_vectors, train
+from adyton.learning.ctr.prediction import side_vectors
+from adyton.learning.ctr.training import RowSplit, TrainedModel, train
 from adyton.learning.errors import FeatureError, ModelError, TableError
 from adyton.learning.metrics import Metric, auc
 from adyton.learning.schema import Column, Kind, Role, TableSchema
@@ -250,7 +251,7 @@ def test_levels_of_users_come_from_the_first_pass_and_tastes_from_both() -> None
     rows = [first.encoder.encode(data(), side)[SPLIT.train] for side in Side]
 
     def parts(member: FactorisedNetwork) -> tuple[float, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        u, a, c = (side_vectors(member, s, x) for s, x in zip(Side, rows, strict=True))
+        u, a, c = (side_vectors(member.sides[s], x) for s, x in zip(Side, rows, strict=True))
         levels = [
             (u.bias + u.first @ a.first.mean(0) + u.second @ c.first.mean(0)).numpy(),
             (a.bias + a.first @ u.first.mean(0) + a.second @ c.second.mean(0)).numpy(),

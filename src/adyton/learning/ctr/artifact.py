@@ -28,8 +28,9 @@ from adyton.kernel.records import ModelArtifact
 from adyton.learning.ctr.calibration import probabilities
 from adyton.learning.ctr.fields import Side, as_text
 from adyton.learning.ctr.network import SideNetwork
+from adyton.learning.ctr.prediction import side_vectors
 from adyton.learning.ctr.tower_onnx import user_tower_onnx
-from adyton.learning.ctr.training import TrainedModel, side_vectors
+from adyton.learning.ctr.training import TrainedModel
 from adyton.learning.errors import ModelError
 
 FORMAT = "adyton-ctr/1"
@@ -187,7 +188,7 @@ def _vectors(model: TrainedModel, side: Side, table: pa.Table) -> _SideArrays:
     """Summed biases and concatenated vectors over the members, `unknown` as the last row."""
     indices = model.encoder.encode(table, side)
     indices = np.concatenate([indices, np.zeros((1, indices.shape[1]), np.int64)])
-    parts = [side_vectors(member, side, indices) for member in model.members]
+    parts = [side_vectors(member.sides[side], indices) for member in model.members]
     return _SideArrays(
         np.sum([part.bias.double().numpy() for part in parts], axis=0),
         np.concatenate([part.first.numpy() for part in parts], axis=1),

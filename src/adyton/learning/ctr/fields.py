@@ -13,9 +13,11 @@ same indices with nothing else (`encode_record` is that computation in a few lin
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -27,6 +29,8 @@ from adyton.learning.errors import ModelError, TableError
 from adyton.learning.schema import Column, Kind, Role
 
 Indices = NDArray[np.int64]
+Apply = Callable[..., Iterable[Any]]
+"""`map`, or what calls as it does."""
 
 
 class Side(Enum):
@@ -72,7 +76,7 @@ class FieldSpec:
     def encode(self, column: pa.ChunkedArray | pa.Array) -> Indices:
         """Indices int64[B, slots] of a column.   Raises TableError when its type does not fit the field."""
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-        if pa.types.is_dictionary(array.type):
+        if pa.types.is_dictionary(array.type) and self.kind in (Kind.NUMBER, Kind.LIST):
             array = array.dictionary_decode()
         try:
             if self.kind is Kind.NUMBER:
@@ -127,12 +131,17 @@ class FieldSpec:
 
     def _encode_texts(self, array: pa.Array) -> Indices:
         # Text is made of the distinct values only: most columns have few.
-        coded = array.dictionary_encode()
-        positions = pc.index_in(_texts(coded.dictionary), pa.array(self.values, pa.string()))
-        lookup = np.concatenate([pc.fill_null(pc.add(positions, 1), 0).to_numpy(zero_copy_only=False), [0]])
-        codes: Indices = pc.fill_null(coded.indices, len(coded.dictionary)).to_numpy(zero_copy_only=False)
-        result: Indices = lookup[codes].astype(np.int64)
+        coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
+        positions = pc.index_in(_texts(coded.dictionary), self._vocabulary)
+        lookup = np.zeros(len(coded.dictionary) + 1, np.int64)
+        lookup[:-1] = pc.fill_null(pc.add(positions, 1), 0).to_numpy(zero_copy_only=False)
+        codes = pc.fill_null(coded.indices.cast(pa.int64()), len(coded.dictionary)).to_numpy(zero_copy_only=False)
+        result: Indices = lookup[codes]
         return result
+
+    @cached_property
+    def _vocabulary(self) -> pa.Array:
+        return pa.array(self.values, pa.string())
 
     def _encode_lists(self, array: pa.Array) -> Indices:
         if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
@@ -163,16 +172,27 @@ class FieldEncoder:
 
     def encode(self, table: pa.Table, side: Side) -> Indices:
         """Indices int64[B, width(side)], fields in order.   Raises TableError for a missing or unfit column."""
-        parts = []
-        for field in self.of(side):
+        return np.ascontiguousarray(self.columns(table, side).T, np.int64)
+
+    def columns(self, table: pa.Table, side: Side, apply: Apply = map) -> NDArray[np.int32]:
+        """Like `encode`, but column by column: int32[width(side), B].
+
+        apply: `map`, or a pool's, which encodes several fields at once.   Raises TableError.
+        """
+        fields = self.of(side)
+        for field in fields:
             if field.name not in table.column_names:
                 raise TableError(
                     f"column {field.name!r} is missing", hint=f"the model needs it on the {side.value} side"
                 )
-            parts.append(field.encode(table[field.name]))
-        if not parts:
-            return np.zeros((table.num_rows, 0), np.int64)
-        return np.concatenate(parts, axis=1)
+        columns = np.empty((self.width(side), table.num_rows), np.int32)
+        ends = accumulate(field.slots for field in fields)
+
+        def fill(field: FieldSpec, end: int) -> None:
+            columns[end - field.slots : end] = field.encode(table[field.name]).T
+
+        list(apply(fill, fields, ends))
+        return columns
 
     def encode_record(self, record: Mapping[str, Any], side: Side) -> list[int]:
         """Indices of one raw record; absent keys are unknown."""

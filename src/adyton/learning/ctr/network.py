@@ -64,7 +64,8 @@ class SideNetwork(nn.Module):
         self.hidden_biases = nn.ParameterList(nn.Parameter(torch.zeros(o)) for o in widths[1:])
         # Heads start small but not at zero: a product of two zero vectors would never learn.
         self.head_dim = config.head_dim
-        self.out_weight = nn.Parameter(_normal(rng, (widths[-1], 1 + 2 * config.head_dim), 0.1 / widths[-1] ** 0.5))
+        last, given = widths[-1], 1 + 2 * config.head_dim
+        self.out_weight = nn.Parameter(_normal(rng, (last, given), 0.1 / max(1, last) ** 0.5))
         self.out_bias = nn.Parameter(torch.cat([torch.zeros(1), _normal(rng, (2 * config.head_dim,), 0.1)]))
         self.dropout = nn.Dropout(config.dropout)
         # Bias given out = gain * bias + first . bias_of_first + second . bias_of_second; see `levels`.

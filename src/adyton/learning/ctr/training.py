@@ -7,7 +7,7 @@ Two trainers of the same network: row by row with Adagrad (`row_trainer`, the de
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -18,24 +18,30 @@ from numpy.typing import NDArray
 
 from adyton.kernel.chance import stream
 from adyton.learning.ctr import levels
-from adyton.learning.ctr.batch_trainer import PREDICT_BATCH, train_in_batches
+from adyton.learning.ctr.batch_trainer import train_in_batches
 from adyton.learning.ctr.calibration import platt, probabilities
 from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.data import Check, RowSplit, TrainData
 from adyton.learning.ctr.fields import FieldEncoder, Side, fit_fields
 from adyton.learning.ctr.left_out import blank, tie
-from adyton.learning.ctr.network import FactorisedNetwork, SideVectors, combine
+from adyton.learning.ctr.network import FactorisedNetwork, SideVectors
+from adyton.learning.ctr.prediction import mean_logits, side_vectors
 from adyton.learning.ctr.row_trainer import train_in_rows
+from adyton.learning.ctr.side_kernels import group_rows
 from adyton.learning.errors import ModelError, TableError
 from adyton.learning.metrics import Metric
 from adyton.learning.schema import Column, Role, TableSchema
 
-__all__ = ["Check", "RowSplit", "TrainedModel", "feature_columns", "side_vectors", "train"]
+__all__ = ["Check", "RowSplit", "TrainedModel", "feature_columns", "train"]
 
 ROWS_PER_COUNT = 1_000
 SMALLEST_COUNT, LARGEST_COUNT = 5, 20
 _SHAPE = ("features", "fm_dim", "head_dim", "hidden", "members", "leave_out", "taste_epochs")
 """What a model that training goes on from decides."""
+
+
+_Distinct = tuple[NDArray[np.int64], torch.Tensor]
+"""The distinct rows of a side and their share of the training rows."""
 
 
 @dataclass(frozen=True)
@@ -63,64 +69,29 @@ class TrainedModel:
     live_precision: float | None = None
 
     def logits(self, table: pa.Table) -> NDArray[np.float64]:
-        """Calibrated logits float64[B].   Raises TableError for a missing or unfit column.
-
-        Each side is computed once per distinct combination of its fields, so B impressions of U users, A ads and C
-        contexts cost U + A + C towers and B dot products.
-        """
-        sides, rows = [], []
-        for side in Side:
-            distinct, row_of = _distinct_rows(self.encoder.encode(table, side))
-            sides.append(distinct)
-            rows.append(torch.from_numpy(row_of))
-        total = torch.zeros(table.num_rows, dtype=torch.float64)
-        for member in self.members:
-            vectors = [side_vectors(member, s, x) for s, x in zip(Side, sides, strict=True)]
-            for start in range(0, table.num_rows, PREDICT_BATCH):
-                part = slice(start, start + PREDICT_BATCH)
-                picked = [SideVectors(*(v[r[part]] for v in vs)) for vs, r in zip(vectors, rows, strict=True)]
-                total[part] += combine(*picked)
-        mean: NDArray[np.float64] = total.numpy() / len(self.members)
-        return self.scale * mean + self.shift
+        """Calibrated logits float64[B].   Raises TableError for a missing or unfit column."""
+        return self.scale * mean_logits(self.encoder, self.members, table) + self.shift
 
     def predict(self, table: pa.Table) -> NDArray[np.float64]:
         """Click probabilities float64[B].   Raises TableError for a missing or unfit column."""
         return probabilities(self.logits(table))
 
 
-def _distinct_rows(indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct rows, and for each row its place among them.
-
-    Sorting one 64-bit hash a row is faster than sorting rows; a collision is noticed and then rows are sorted.
-    """
-    factors = stream(0, "row hash").integers(1, 2**63, indices.shape[1], np.int64) * 2 + 1
-    hashes = (indices * factors).sum(axis=1)
-    _, first, row_of = np.unique(hashes, return_index=True, return_inverse=True)
-    distinct = indices[first]
-    if not np.array_equal(distinct[row_of], indices):
-        distinct, row_of = np.unique(indices, axis=0, return_inverse=True)
-    return distinct, row_of.reshape(-1)
-
-
-def _mean_vectors(member: FactorisedNetwork, data: TrainData) -> dict[Side, SideVectors]:
+def _mean_vectors(member: FactorisedNetwork, distinct: Mapping[Side, _Distinct]) -> dict[Side, SideVectors]:
     """Mean bias and vectors of each side over the training rows."""
     means = {}
-    for side, indices in zip(Side, data.inputs, strict=True):
-        distinct, row_of = _distinct_rows(indices[data.split.train])
-        share = torch.from_numpy(np.bincount(row_of) / len(row_of))
-        means[side] = SideVectors(*(share.to(v.dtype) @ v for v in side_vectors(member, side, distinct)))
+    for side, (indices, share) in distinct.items():
+        means[side] = SideVectors(*(share.to(v.dtype) @ v for v in side_vectors(member.sides[side], indices)))
     return means
 
 
-def side_vectors(member: FactorisedNetwork, side: Side, indices: NDArray[np.int64]) -> SideVectors:
-    """Bias and vectors of one side in evaluation mode, in batches."""
-    network = member.sides[side].eval()
-    with torch.inference_mode():
-        parts = [
-            network(torch.from_numpy(indices[start : start + PREDICT_BATCH]))
-            for start in range(0, max(1, len(indices)), PREDICT_BATCH)
-        ]
-    return SideVectors(*(torch.cat(column) for column in zip(*parts, strict=True)))
+def _distinct_training_rows(data: TrainData) -> dict[Side, _Distinct]:
+    found = {}
+    for side, indices in zip(Side, data.inputs, strict=True):
+        rows = indices[data.split.train]
+        first, place = group_rows(np.ascontiguousarray(rows.T, np.int32))
+        found[side] = rows[first], torch.from_numpy(np.bincount(place) / len(place))
+    return found
 
 
 def train(
@@ -165,6 +136,8 @@ def train(
         split=split,
     )
 
+    distinct = _distinct_training_rows(data) if config.taste_epochs else {}
+
     def trained_member(index: int) -> tuple[list[FactorisedNetwork], list[Check]]:
         rng = stream(seed, "ctr", index)
         network = _new_member(encoder, config, data.click_rate, rng)
@@ -182,7 +155,7 @@ def train(
         for one in trained:
             tie(one, encoder, left_out)
         if len(trained) > 1:
-            levels.share(network, trained[1], *(_mean_vectors(one, data) for one in trained))
+            levels.share(network, trained[1], *(_mean_vectors(one, distinct) for one in trained))
         return trained, checks
 
     # The kernels of ROWS let go of the interpreter; torch shares its threads and its random state between members.
