@@ -231,12 +231,9 @@ class SandboxPool:
         if lane is None or handle.kind not in lane.kinds:
             raise UdfArgumentError("the script is not loaded", where=handle.label)
         request = current_request()
-        keeps = request is not None and not ends_request
         lane.users += 1
         try:
             worker = await self._acquire(lane, deadline, request)
-            if request is not None and keeps:
-                request.kept_by(worker)
             try:
                 answers = await worker.call(
                     handle,
@@ -246,7 +243,7 @@ class SandboxPool:
                     hooks=hooks,
                     capture_console=capture_console,
                     request=request,
-                    keeps=keeps,
+                    keeps=request is not None and not ends_request,
                 )
             except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
                 self._count_failure(handle)

@@ -148,11 +148,11 @@ class WorkerProcess:
         Raises UdfTimeoutError, UdfCrashedError, UdfOutputError; the process is dead afterwards, also on cancellation.
         """
         self.requests += 1
-        is_kept = self.kept_for is not None and self.kept_for is request
-        self.kept_for = request if keeps else None
+        is_kept = request is not None and self.kept_for is request
+        self.kept_for = None
         header = {
             "function": function, "kind": handle.kind.value, "calls": [argument_forms(call) for call in calls],
-            "console": capture_console, "fresh": not is_kept, "keep": self.kept_for is not None,
+            "console": capture_console, "fresh": not is_kept, "keep": keeps,
         }  # fmt: skip
         bodies = [body for call in calls for _, body in call]
         budget = _HookBudget(self._limits.hook_calls * len(calls), self._limits.hook_bytes)
@@ -167,6 +167,8 @@ class WorkerProcess:
                 frame = await self._channel.receive()
                 if frame.type is FrameType.RESULT:
                     answers, self.rests = decode_answers(frame.payload, len(calls))
+                    if keeps:
+                        self._keep_for(request)
                     return answers
                 if frame.type is not FrameType.HOST_CALL:
                     raise MalformedFrameError("an unexpected frame")  # noqa: TRY301
@@ -191,8 +193,14 @@ class WorkerProcess:
         """Let go of the context that is kept for `request`; nothing to do where another request has taken its place."""
         if self.kept_for is request:
             self.kept_for = None
-            if self.is_alive:
-                self._channel.send(encode_frame(FrameType.FORGET))
+            self._channel.send(encode_frame(FrameType.FORGET))
+
+    def _keep_for(self, request: ScriptRequest | None) -> None:
+        if request is None or request.is_over:  # it ended while a task that it had started was still in the call
+            self._channel.send(encode_frame(FrameType.FORGET))
+        else:
+            self.kept_for = request
+            request.kept_by(self)
 
     def when_ready(self, timeout_s: float, then: Callable[[bool], None]) -> None:
         """Call `then(True)` once a worker that `rests` can take another call.

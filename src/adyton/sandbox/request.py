@@ -26,15 +26,17 @@ class Keeper(Protocol):
 
 
 class ScriptRequest:
-    """One request, and who keeps a context for it."""
+    """One request, and who keeps a context for it. is_over: nobody may keep anything for it any more."""
 
     def __init__(self) -> None:
+        self.is_over = False
         self._keepers: set[Keeper] = set()
 
     def kept_by(self, keeper: Keeper) -> None:
         self._keepers.add(keeper)
 
     def end(self) -> None:
+        self.is_over = True
         for keeper in self._keepers:
             keeper.forget(self)
         self._keepers.clear()
@@ -45,16 +47,19 @@ _CURRENT: ContextVar[ScriptRequest | None] = ContextVar("the request that script
 
 @contextmanager
 def one_request() -> Iterator[None]:
-    """All calls that this task makes inside belong to one request; one inside another is a request of its own."""
+    """All calls that this task makes inside belong to one request, and so do those of tasks that it starts here, until
+    this ends; one inside another is a request of its own."""
     request = ScriptRequest()
     before = _CURRENT.set(request)
     try:
         yield
     finally:
-        _CURRENT.reset(before)
         request.end()
+        _CURRENT.reset(before)
 
 
 def current_request() -> ScriptRequest | None:
     """The request that this task works on; None outside of `one_request`, where each call is one."""
-    return _CURRENT.get()
+    request = _CURRENT.get()
+    # A task inherits the request in which it was started, and may live on for others.
+    return None if request is None or request.is_over else request

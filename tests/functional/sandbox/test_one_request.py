@@ -179,3 +179,49 @@ def test_failures_of_one_function_do_not_stop_the_others_of_its_file(in_a_pool: 
             assert (await pool.call(good, "g", [], deadline_ms=20_000)).value == 1
 
     in_a_pool(work, SandboxLimits(failures_before_backoff=2, backoff_ms=60_000, backoff_max_ms=60_000))
+
+
+def test_a_request_that_ends_during_its_call_neither_fails_it_nor_keeps_anything(in_a_pool: InAPool) -> None:
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", 'let f = () => runInference("");', UdfKind.PREPARE_DATA)
+        (worker,) = pool._lanes[handle.version].idle
+        is_asked, is_over = asyncio.Event(), asyncio.Event()
+
+        async def infer(_: str) -> str:
+            is_asked.set()
+            await is_over.wait()
+            return "inferred"
+
+        with one_request():
+            call = asyncio.create_task(pool.call(handle, "f", [], deadline_ms=20_000, hooks={"runInference": infer}))
+            await is_asked.wait()
+        is_over.set()
+
+        assert (await call).value == "inferred"
+        assert worker.kept_for is None
+        assert (await pool.call(handle, "f", [], deadline_ms=20_000, hooks={"runInference": infer})).value == "inferred"
+        assert list(pool._lanes[handle.version].idle) == [worker]
+
+    in_a_pool(work)
+
+
+def test_a_task_that_outlives_the_request_it_was_started_in_serves_others(in_a_pool: InAPool) -> None:
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", MARKS, UdfKind.PREPARE_DATA)
+        is_over = asyncio.Event()
+
+        async def server() -> None:
+            assert (await pool.call(handle, "f", [b"1"], deadline_ms=20_000)).value == [1]
+            await is_over.wait()
+            for person in (2, 3):
+                assert (await pool.call(handle, "f", [b"%d" % person], deadline_ms=20_000)).value == [person]
+
+        with one_request():
+            task = asyncio.create_task(server())
+            await asyncio.sleep(0.05)
+        is_over.set()
+        await task
+
+        assert [worker.kept_for for worker in pool._lanes[handle.version].idle] == [None]
+
+    in_a_pool(work)
