@@ -23,14 +23,16 @@ class OwnerHealth:
 class Lane:
     """The workers of one owner's code in one version. `live` counts idle, busy, resting and starting ones.
 
-    label: owner and version, for messages.   kinds: what the code has been loaded for.   failure: why the last start of
-    a worker failed; None while one is starting.
+    label: owner and version, for messages.   uses: what the code is loaded for now.   kinds: what its workers are told
+    that it may be called for; that only grows, since calls of a use that was unloaded may still wait.
+    failure: why the last start of a worker failed; None while one is starting.
     """
 
-    def __init__(self, label: str, code: str, kinds: frozenset[UdfKind]) -> None:
+    def __init__(self, label: str, code: str) -> None:
         self.label = label
         self.code = code
-        self.kinds = kinds
+        self.uses: frozenset[UdfKind] = frozenset()
+        self.kinds: frozenset[UdfKind] = frozenset()
         self.idle: deque[WorkerProcess] = deque()
         self.live = 0
         self.users = 0

@@ -117,47 +117,47 @@ class SandboxPool:
         handle = UdfHandle(owner, hashlib.sha256(encoded).hexdigest(), kind)
         if len(encoded) > self.limits.code_bytes:
             raise UdfLoadError(f"the script is larger than {self.limits.code_bytes} bytes", where=handle.label)
-        while not self._is_loaded(handle):
+        while True:
             lane = self._lanes.get(handle.version)
-            kinds = {kind} if lane is None else {kind} | lane.kinds
+            if lane is not None and kind in lane.kinds:
+                lane.uses |= {kind}
+                return handle
             try:
-                worker = await self._loaded_worker(handle.label, code, kinds)
+                worker = await self._loaded_worker(handle.label, code, {kind} if lane is None else {kind} | lane.kinds)
             except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
                 self._count_failure(handle)
                 raise
+            if self._closed:
+                await worker.kill()
+                raise SandboxUnavailableError("the sandbox pool is closed")
             # Someone else may have loaded or unloaded the same code in the meantime.
-            lane = self._lanes.setdefault(handle.version, Lane(handle.version_label, code, frozenset()))
-            if worker.kinds >= lane.kinds:
-                lane.kinds = worker.kinds
-                lane.live += 1
-                lane.idle.append(worker)
-                self._retire_narrow(lane)
-            else:
-                self._retire(worker)
-        return handle
+            self._widen(self._lanes.setdefault(handle.version, Lane(handle.version_label, code)), worker)
 
     async def unload(self, handle: UdfHandle) -> None:
         """Forget a script; requests in flight still end, then its processes do, if it has no other use."""
         lane = self._lanes.get(handle.version)
         if lane is None:
             return
-        lane.kinds -= {handle.kind}
-        if lane.kinds:
+        lane.uses -= {handle.kind}
+        if lane.uses:
             return
         del self._lanes[handle.version]
         lane.unloaded = True
         self._drain(lane)
 
-    def _is_loaded(self, handle: UdfHandle) -> bool:
-        lane = self._lanes.get(handle.version)
-        return lane is not None and handle.kind in lane.kinds
-
-    def _retire_narrow(self, lane: Lane) -> None:
-        """Idle workers that were told of fewer uses than the code has by now give way."""
-        for worker in [worker for worker in lane.idle if not worker.kinds >= lane.kinds]:
-            lane.idle.remove(worker)
-            lane.live -= 1
+    def _widen(self, lane: Lane, worker: WorkerProcess) -> None:
+        """Add a worker that was told of more kinds; those that know fewer give way, idle ones now, busy ones later."""
+        if not worker.kinds >= lane.kinds:
             self._retire(worker)
+            return
+        lane.kinds = worker.kinds
+        for narrow in [found for found in lane.idle if not found.kinds >= lane.kinds]:
+            lane.idle.remove(narrow)
+            lane.live -= 1
+            self._retire(narrow)
+        lane.live += 1
+        lane.idle.append(worker)
+        lane.wake()
 
     def _drain(self, lane: Lane) -> None:
         while lane.idle and (lane.is_over or self._closed):
@@ -228,7 +228,7 @@ class SandboxPool:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + deadline_ms / 1000
         lane = self._lanes.get(handle.version)
-        if lane is None or handle.kind not in lane.kinds:
+        if lane is None or handle.kind not in lane.uses:
             raise UdfArgumentError("the script is not loaded", where=handle.label)
         request = current_request()
         lane.users += 1
@@ -329,7 +329,8 @@ class SandboxPool:
         live = lane.live
         self._lost_worker(lane)
         self._retire(worker)
-        if not worker.has_heir and not lane.is_over and lane.live < live:
+        has_room = lane.live < min(live, self.limits.workers_per_udf)
+        if has_room and not worker.has_heir and not lane.is_over:
             self._grow(lane)
 
     def _may_have_heir(self, worker: WorkerProcess) -> bool:
@@ -355,7 +356,7 @@ class SandboxPool:
             lane.failure = error
             lane.wake_all()
             return
-        # Where the code was loaded for one use more in the meantime, a worker that can serve it is there already.
+        # Where the code was loaded for one kind more in the meantime, a worker that can serve it is there already.
         if lane.is_over or self._closed or not worker.kinds >= lane.kinds:
             lane.live -= 1
             self._retire(worker)
