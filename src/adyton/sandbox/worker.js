@@ -27,6 +27,8 @@ for (const made of [() => 0, async () => 0, function* () {}, async function* () 
   // Without a way to make functions of this realm, a leaked object does not lead to its globals.
   Object.defineProperty(Object.getPrototypeOf(made), "constructor", { value: undefined });
 }
+// `exit` dispatches this first, which a locked realm refuses, and then it would throw instead of ending the process.
+globalThis.dispatchEvent(new Event("unload"));
 lock(globalThis);
 
 function lock(root) {

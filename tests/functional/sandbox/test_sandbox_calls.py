@@ -10,7 +10,14 @@ import orjson
 import pytest
 
 from adyton.kernel.errors import BadInputError
-from adyton.sandbox.errors import SandboxUnavailableError, UdfArgumentError, UdfThrewError, UdfTimeoutError
+from adyton.sandbox.errors import (
+    SandboxUnavailableError,
+    UdfArgumentError,
+    UdfCrashedError,
+    UdfThrewError,
+    UdfTimeoutError,
+)
+from adyton.sandbox.frames import FrameType, encode_frame
 from adyton.sandbox.hooks import HOOK_SHAPES, HOOKS_OF_KIND
 from adyton.sandbox.isolation import Isolation
 from adyton.sandbox.pool import SandboxPool
@@ -352,3 +359,20 @@ def test_a_weak_wall_is_said_loudly(caplog: pytest.LogCaptureFixture) -> None:
 def test_limits_below_one_are_refused() -> None:
     with pytest.raises(BadInputError):
         SandboxLimits(heap_mb=0)
+
+
+def test_a_worker_that_hears_a_surprise_ends_at_once_whatever_its_script_catches(in_a_pool: InAPool) -> None:
+    code = "function f() { for (;;) { try { runInference(''); } catch {} } }"
+
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", code, UdfKind.PREPARE_DATA)
+        (worker,) = pool._lanes[handle.version].idle
+
+        async def surprise(_: str) -> str:
+            worker._channel.send(encode_frame(FrameType.FORGET))
+            return "late"
+
+        with pytest.raises(UdfCrashedError):
+            await pool.call(handle, "f", [], deadline_ms=10_000, hooks={"runInference": surprise})
+
+    in_a_pool(work)
