@@ -5,7 +5,7 @@
 (function (hostCall, specJson) {
   "use strict";
   const { parse, stringify } = JSON;
-  const { apply, deleteProperty } = Reflect;
+  const { apply, deleteProperty, defineProperty: tryDefine } = Reflect;
   const { defineProperty, getOwnPropertyDescriptor, hasOwn, keys } = Object;
   const { isArray } = Array;
   const U8 = Uint8Array, M = Map, Err = Error, P = Promise, Str = String;
@@ -21,12 +21,17 @@
   // What the script is called for now. Code that serves several kinds does not know before its first call.
   let kind = kinds.length === 1 ? kinds[0] : "";
 
-  let lines = [], lineBytes = 0, capture = false;
-  let effects = {};
+  // What leaves at the end of a call is made without anything whose prototype the script could change.
+  let lines = "", lineBytes = 0, capture = false;
+  let effects = { __proto__: null };
   let settled = "";
 
   function define(name, value) {
     defineProperty(globals, name, { value, writable: true, configurable: true, enumerable: false });
+  }
+  // The same after the script has run: false where it has seen to it that nothing can be added.
+  function defineAgain(name, value) {
+    return tryDefine(globals, name, { __proto__: null, value, writable: true, configurable: true, enumerable: false });
   }
 
   function show(value) {
@@ -42,16 +47,19 @@
     for (let i = 0; i < values.length; i++) line += (i ? " " : "") + show(values[i]);
     line = apply(slice, line, [0, spec.consoleBytes - lineBytes]);
     lineBytes += line.length + 1;
-    lines[lines.length] = line;
+    lines += (lines ? "," : "") + stringify(line);
   }
   // The engine would hand call sites, objects of the worker's realm, to a script's own formatter of stack traces.
   defineProperty(Err, "prepareStackTrace", { value: undefined, writable: false, configurable: false });
   defineProperty(globals, "Error", { value: Err, writable: false, configurable: false });
 
   // Functions that only some kinds have. A script sees those of all its kinds at its top level, since it is loaded before
-  // anybody knows which it will serve, and in a call those of the call's kind.
+  // anybody knows which it will serve, and in a call those of the call's kind. One that it took along says no.
   const special = { __proto__: null }, removed = { __proto__: null };
   function isMine(name) { return kind === "" || hasOwn(spec.kinds[kind], name); }
+  function checkMine(name) {
+    if (!isMine(name)) throw new Err(name + ": not available in this function");
+  }
   function offer(name, value) {
     special[name] = value;
     define(name, value);
@@ -62,13 +70,14 @@
     for (let i = 0; i < names.length; i++) {
       const name = names[i], found = getOwnPropertyDescriptor(globals, name);
       if (isMine(name)) {
-        if (removed[name] && found === undefined) define(name, special[name]);
+        if (removed[name] && found === undefined && !defineAgain(name, special[name])) return false;
         removed[name] = false;
       } else if (found !== undefined && found.value === special[name]) {
         // A script's own function of that name stays.
         removed[name] = deleteProperty(globals, name);
       }
     }
+    return true;
   }
 
   define("console", { log, info: log, debug: log, warn: log, error: log, trace: log });
@@ -82,7 +91,7 @@
   for (const name of keys(spec.hooks)) {
     const { call, answer } = spec.hooks[name];
     offer(name, (...args) => {
-      if (!isMine(name)) throw new Err(name + ": not available in this function");
+      checkMine(name);
       const text = callText(call, args);
       let reply;
       // An exception of the worker's realm must not reach the script.
@@ -100,10 +109,12 @@
   }
   if (hasOwn(spec.kinds, "reporting")) {
     offer("sendReportTo", (value) => {
+      checkMine("sendReportTo");
       if (effects.reportUrl !== undefined) throw new Err("sendReportTo function invoked more than once");
       effects.reportUrl = url(value);
     });
     offer("registerAdBeacon", (beacons) => {
+      checkMine("registerAdBeacon");
       if (effects.beacons !== undefined) throw new Err("registerAdBeacon function invoked more than once");
       const copy = { __proto__: null };
       const entries = beacons instanceof M ? [...beacons] : keys(beacons).map((key) => [key, beacons[key]]);
@@ -112,7 +123,10 @@
     });
   }
   if (hasOwn(spec.kinds, "generate_bid") || hasOwn(spec.kinds, "score_ad")) {
-    const debugUrl = (value) => show(value instanceof M ? value.values().next().value : value);
+    const debugUrl = (value) => {
+      checkMine("forDebuggingOnly");
+      return show(value instanceof M ? value.values().next().value : value);
+    };
     offer("forDebuggingOnly", {
       reportAdAuctionWin: (value) => { effects.debugWinUrl = debugUrl(value); },
       reportAdAuctionLoss: (value) => { effects.debugLossUrl = debugUrl(value); },
@@ -166,14 +180,15 @@
   }
 
   return {
+    // False if the context has served a call of another kind and cannot be made what this kind's calls need.
     begin(wantConsole, wantedKind) {
-      capture = wantConsole; lines = []; lineBytes = 0;
-      if (wantedKind !== kind) turnTo(wantedKind);
+      capture = wantConsole; lines = ""; lineBytes = 0;
+      return wantedKind === kind || turnTo(wantedKind);
     },
     // Each argument is a form (j = JSON, h = hex of bytes, m = signal map) and its text.
     invoke(name, ...formsAndTexts) {
-      effects = {};
-      lines = [];
+      effects = { __proto__: null };
+      lines = "";
       settled = "";
       try {
         const args = [];
@@ -199,11 +214,7 @@
       }
     },
     settled() { return settled; },
-    effects() {
-      try { return stringify(effects); } catch { return "{}"; }
-    },
-    console() {
-      try { return stringify(lines); } catch { return "[]"; }
-    },
+    effects() { return stringify(effects); },
+    console() { return "[" + lines + "]"; },
   };
 })

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from adyton.sandbox.values import UdfKind
+from adyton.sandbox.values import UdfEffects, UdfKind
 
 
 @dataclass(frozen=True)
@@ -75,3 +75,21 @@ EFFECTS_OF_KIND: Mapping[UdfKind, frozenset[str]] = MappingProxyType(
 """What it may register, for the answer.
 
 `console.*` and `logMessage` exist in every kind and never leave the worker before the call ends."""
+
+_FIELDS_OF_EFFECT: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "forDebuggingOnly": ("debug_win_url", "debug_loss_url"),
+        "sendReportTo": ("report_url",),
+        "registerAdBeacon": ("beacons",),
+    }
+)
+
+
+def may_register(kind: UdfKind, effects: UdfEffects) -> bool:
+    """False if `effects` hold anything that a call of this kind has no function for."""
+    return not any(
+        getattr(effects, field)
+        for name, fields in _FIELDS_OF_EFFECT.items()
+        if name not in EFFECTS_OF_KIND[kind]
+        for field in fields
+    )

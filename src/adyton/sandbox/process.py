@@ -32,10 +32,10 @@ from adyton.sandbox.frames import (
     encode_frame,
     with_header,
 )
-from adyton.sandbox.hooks import EFFECTS_OF_KIND, HOOK_SHAPES, HOOKS_OF_KIND
+from adyton.sandbox.hooks import EFFECTS_OF_KIND, HOOK_SHAPES, HOOKS_OF_KIND, may_register
 from adyton.sandbox.isolation import WorkerCommand
 from adyton.sandbox.request import ScriptRequest
-from adyton.sandbox.values import HostHook, SandboxLimits, UdfHandle, UdfKind
+from adyton.sandbox.values import NO_EFFECTS, HostHook, SandboxLimits, UdfHandle, UdfKind
 
 _FRAME_OVERHEAD_BYTES = 1024 * 1024
 
@@ -167,6 +167,9 @@ class WorkerProcess:
                 frame = await self._channel.receive()
                 if frame.type is FrameType.RESULT:
                     answers, self.rests = decode_answers(frame.payload, len(calls))
+                    for answer in answers:
+                        if answer.effects is not NO_EFFECTS and not may_register(handle.kind, answer.effects):
+                            raise MalformedFrameError("effects that this kind of script cannot have")  # noqa: TRY301
                     if keeps:
                         self._keep_for(request)
                     return answers

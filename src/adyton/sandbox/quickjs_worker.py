@@ -79,6 +79,10 @@ class _Request:
         self.driver: Callable[..., Any] = self._context.eval(_GLUE)(self._context.eval(driver), spec)
         self._context.eval(code)
 
+    def begins(self, header: dict[str, Any]) -> bool:
+        """False if it has served a call of another kind and cannot serve one of this kind."""
+        return bool(self.driver("begin", header["console"], header["kind"]))
+
     def invoke(self, function: str, arguments: list[str]) -> str:
         """The driver's answer, once it has settled."""
         answer: str = self.driver("invoke", function, *arguments)
@@ -101,7 +105,6 @@ class _Request:
 
 def _serve(request: _Request, header: dict[str, Any], bodies: bytes) -> None:
     request.is_served = True
-    request.driver("begin", header["console"], header["kind"])
     items, answers, at = [], [], 0
     for call in header["calls"]:
         arguments: list[str] = []
@@ -138,8 +141,9 @@ def main() -> None:
         kind, payload = _receive()
         if kind == _CALL:
             header, bodies = _split(payload)
-            if is_kept and header["fresh"]:
+            if (is_kept and header["fresh"]) or not request.begins(header):
                 request = _Request(*parts)
+                request.begins(header)
             _serve(request, header, bodies)
             is_kept = header["keep"]
         elif kind == _FORGET:

@@ -124,14 +124,22 @@ function makeNext() {
   try { next ??= makeContext(); } catch { next = null; }
 }
 
+// The context that is kept, where the call may have it and it can serve that kind of call too, else a new one.
+function takeContext(header) {
+  const old = header.fresh ? null : kept;
+  kept = null;  // now, so that a new one may use its memory
+  if (old !== null && old.driver.begin(header.console, header.kind)) return old;
+  const made = next ?? makeContext();
+  next = null;
+  made.driver.begin(header.console, header.kind);
+  return made;
+}
+
 async function serve(payload) {
   const [header, bodies] = split(payload);
-  const request = (header.fresh ? null : kept) ?? next ?? makeContext();
-  if (request === next) next = null;
-  kept = null;
+  const request = takeContext(header);
   const { context, driver, mine } = request;
   serving = mine;
-  driver.begin(header.console, header.kind);
   const items = [], answers = [];
   let at = 0;
   for (const call of header.calls) {

@@ -36,6 +36,11 @@ FORGED = {
     "a result that is not one": ("send(19, b'no header')", UdfOutputError),
     "a result of another request": ("send(19, header(b'{\"items\":[]}'))", UdfOutputError),
     "a host function of another kind": ("send(20, header(b'{\"name\":\"runInference\"}', b'x'))", UdfOutputError),
+    "an effect of another kind": (
+        'send(19, header(b\'{"items":[{"status":"R","size":1,"console":"[]",'
+        '"effects":"{\\\\"reportUrl\\\\":\\\\"https://x\\\\"}"}]}\', b"1"))',
+        UdfOutputError,
+    ),
     "half a frame and silence": ("os.write(1, b'\\0\\0'); time.sleep(60)", UdfTimeoutError),
     "half a frame and death": ("os.write(1, b'\\0\\0')", UdfCrashedError),
 }

@@ -13,7 +13,7 @@ from adyton.sandbox.errors import OwnerBackedOffError, UdfArgumentError, UdfThre
 from adyton.sandbox.hooks import EFFECTS_OF_KIND, HOOK_SHAPES, HOOKS_OF_KIND
 from adyton.sandbox.pool import SandboxPool
 from adyton.sandbox.request import one_request
-from adyton.sandbox.values import SandboxLimits, UdfKind
+from adyton.sandbox.values import SandboxLimits, UdfEffects, UdfKind
 
 InAPool = Callable[..., None]
 MARKS = "globalThis.marks = []; function f(mark) { marks.push(mark); Array.prototype.seen = mark; return marks }"
@@ -223,5 +223,80 @@ def test_a_task_that_outlives_the_request_it_was_started_in_serves_others(in_a_p
         await task
 
         assert [worker.kept_for for worker in pool._lanes[handle.version].idle] == [None]
+
+    in_a_pool(work)
+
+
+LOCKED = {
+    "nothing can be added": "Object.preventExtensions(globalThis);",
+    "nothing can be changed": "Object.freeze(globalThis);",
+    "descriptors inherit": "Object.prototype.get = Object.prototype.set = Object.prototype.value = () => {};",
+    "what is written elsewhere": "Object.prototype.toJSON = Array.prototype.toJSON = () => ({ reportUrl: 'x' });",
+    "no built-ins": """
+        const { defineProperty, getOwnPropertyNames } = Object, value = () => { throw 1 };
+        for (const owner of [Object, Reflect, JSON, ...[Array, Map, String, Promise].map((made) => made.prototype)]) {
+            for (const name of getOwnPropertyNames(owner)) { try { defineProperty(owner, name, { value }) } catch {} }
+        }
+    """,
+}
+EVERY_SECOND_KIND = (UdfKind.PREPARE_DATA, UdfKind.RETRIEVAL, UdfKind.GENERATE_BID, UdfKind.RETRIEVAL)
+
+
+@pytest.mark.parametrize("place", ["top", "call"])
+@pytest.mark.parametrize("name", sorted(LOCKED))
+def test_a_script_that_locks_its_context_has_the_functions_of_each_call_all_the_same(
+    name: str, place: str, in_a_pool: InAPool
+) -> None:
+    lock = LOCKED[name]
+    code = f"""
+        {lock if place == "top" else ""}
+        let first = () => {{ {lock if place == "call" else ""} return 1 }};
+        let inferred = () => runInference(""), got = () => getValues("");
+    """
+
+    async def answer(text: str) -> str:
+        return "answered"
+
+    async def work(pool: SandboxPool) -> None:
+        handles = {kind: await pool.load("b.example", code, kind) for kind in STAGES}
+        (worker,) = pool._lanes[handles[UdfKind.RETRIEVAL].version].idle
+        hooks = {"runInference": answer, "getValues": answer}
+        with one_request():
+            await pool.call(handles[UdfKind.PREPARE_DATA], "first", [], deadline_ms=20_000)
+            for kind in EVERY_SECOND_KIND:
+                function = "got" if kind is UdfKind.RETRIEVAL else "inferred"
+                result = await pool.call(
+                    handles[kind], function, [], deadline_ms=20_000, hooks=hooks, capture_console=True
+                )
+
+                assert result.value == "answered"
+                assert result.console == ()
+
+        assert list(pool._lanes[handles[UdfKind.RETRIEVAL].version].idle) == [worker]
+
+    in_a_pool(work)
+
+
+def test_functions_of_another_kind_that_a_script_took_along_do_nothing(in_a_pool: InAPool) -> None:
+    code = """
+        const report = globalThis.sendReportTo, win = globalThis.forDebuggingOnly?.reportAdAuctionWin;
+        Object.defineProperty(globalThis, "registerAdBeacon", { configurable: false });  // it cannot be taken away
+        const caught = (f) => { try { f(); return "did" } catch (e) { return e.message } };
+        const all = () => JSON.stringify([
+            caught(() => report("https://a.example/")),
+            caught(() => registerAdBeacon({ view: "https://a.example/" })),
+            caught(() => win("https://a.example/")),
+        ]);
+    """
+
+    async def work(pool: SandboxPool) -> None:
+        handles = {kind: await pool.load("s.example", code, kind) for kind in (UdfKind.SCORE_AD, UdfKind.REPORTING)}
+        refused = ": not available in this function"
+        scored = await pool.call(handles[UdfKind.SCORE_AD], "all", [], deadline_ms=20_000)
+        assert orjson.loads(str(scored.value)) == ["sendReportTo" + refused, "registerAdBeacon" + refused, "did"]
+        assert scored.effects == UdfEffects(debug_win_url="https://a.example/")
+        reported = await pool.call(handles[UdfKind.REPORTING], "all", [], deadline_ms=20_000)
+        assert orjson.loads(str(reported.value)) == ["did", "did", "forDebuggingOnly" + refused]
+        assert reported.effects.debug_win_url is None
 
     in_a_pool(work)
