@@ -202,9 +202,9 @@ def test_rows_are_grouped_as_numpy_groups_them(width: int, n: int, seed: int) ->
 @given(st.lists(st.integers(0, 9)))
 @settings(deadline=None)
 def test_values_are_numbered_as_numpy_numbers_them(values: list[int]) -> None:
-    expected = np.unique(np.array(values, np.int64), return_inverse=True)
+    expected = np.unique(np.array(values, np.int32), return_inverse=True)
 
-    for found, wanted in zip(number_values(np.array(values, np.int64)), expected, strict=True):
+    for found, wanted in zip(number_values(np.array(values, np.int32)), expected, strict=True):
         assert np.array_equal(found, wanted)
 
 

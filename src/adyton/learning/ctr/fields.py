@@ -29,6 +29,7 @@ from adyton.learning.errors import ModelError, TableError
 from adyton.learning.schema import Column, Kind, Role
 
 Indices = NDArray[np.int64]
+Places = NDArray[np.int32]
 Apply = Callable[..., Iterable[Any]]
 """`map`, or what calls as it does."""
 
@@ -75,6 +76,10 @@ class FieldSpec:
 
     def encode(self, column: pa.ChunkedArray | pa.Array) -> Indices:
         """Indices int64[B, slots] of a column.   Raises TableError when its type does not fit the field."""
+        return self.codes(column).astype(np.int64)
+
+    def codes(self, column: pa.ChunkedArray | pa.Array) -> Places:
+        """`encode` in half the memory, int32[B, slots].   Raises TableError when its type does not fit the field."""
         array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
         if pa.types.is_dictionary(array.type) and self.kind in (Kind.NUMBER, Kind.LIST):
             array = array.dictionary_decode()
@@ -124,33 +129,35 @@ class FieldSpec:
         position = bisect.bisect_left(self.values, text)
         return position + 1 if position < len(self.values) and self.values[position] == text else 0
 
-    def _encode_numbers(self, array: pa.Array) -> Indices:
+    def _encode_numbers(self, array: pa.Array) -> Places:
         numbers = array.cast(pa.float64()).to_numpy(zero_copy_only=False)
         buckets = 1 + np.searchsorted(np.asarray(self.edges), numbers, side="right")
-        return np.where(np.isnan(numbers), 0, buckets).astype(np.int64)[:, None]
+        return np.where(np.isnan(numbers), 0, buckets).astype(np.int32)[:, None]
 
-    def _encode_texts(self, array: pa.Array) -> Indices:
+    def _encode_texts(self, array: pa.Array) -> Places:
         # Text is made of the distinct values only: most columns have few.
         coded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
         positions = pc.index_in(_texts(coded.dictionary), self._vocabulary)
-        lookup = np.zeros(len(coded.dictionary) + 1, np.int64)
+        lookup = np.zeros(len(coded.dictionary) + 1, np.int32)
         lookup[:-1] = pc.fill_null(pc.add(positions, 1), 0).to_numpy(zero_copy_only=False)
-        codes = pc.fill_null(coded.indices.cast(pa.int64()), len(coded.dictionary)).to_numpy(zero_copy_only=False)
-        result: Indices = lookup[codes]
+        codes = coded.indices
+        if codes.null_count:
+            codes = pc.fill_null(codes.cast(pa.int64()), len(coded.dictionary))
+        result: Places = lookup[codes.to_numpy(zero_copy_only=False)]
         return result
 
     @cached_property
     def _vocabulary(self) -> pa.Array:
         return pa.array(self.values, pa.string())
 
-    def _encode_lists(self, array: pa.Array) -> Indices:
+    def _encode_lists(self, array: pa.Array) -> Places:
         if not (pa.types.is_list(array.type) or pa.types.is_large_list(array.type)):
             raise TableError(f"{array.type} does not hold a list", where=self.name)
         lengths = pc.fill_null(pc.list_value_length(array), 0).to_numpy(zero_copy_only=False).astype(np.int64)
         flat = self._encode_texts(array.flatten())
         ends = np.cumsum(lengths)
         kept = np.minimum(lengths, self.slots)
-        result = np.zeros((len(array), self.slots), np.int64)
+        result = np.zeros((len(array), self.slots), np.int32)
         slot = np.arange(self.slots)[None, :]
         used = slot < kept[:, None]
         result[used] = flat[((ends - kept)[:, None] + slot)[used]]
@@ -174,7 +181,7 @@ class FieldEncoder:
         """Indices int64[B, width(side)], fields in order.   Raises TableError for a missing or unfit column."""
         return np.ascontiguousarray(self.columns(table, side).T, np.int64)
 
-    def columns(self, table: pa.Table, side: Side, apply: Apply = map) -> NDArray[np.int32]:
+    def columns(self, table: pa.Table, side: Side, apply: Apply = map) -> Places:
         """Like `encode`, but column by column: int32[width(side), B].
 
         apply: `map`, or a pool's, which encodes several fields at once.   Raises TableError.
@@ -189,7 +196,7 @@ class FieldEncoder:
         ends = accumulate(field.slots for field in fields)
 
         def fill(field: FieldSpec, end: int) -> None:
-            columns[end - field.slots : end] = field.encode(table[field.name]).T
+            columns[end - field.slots : end] = field.codes(table[field.name]).T
 
         list(apply(fill, fields, ends))
         return columns

@@ -51,17 +51,17 @@ def mean_logits(encoder: FieldEncoder, members: Sequence[FactorisedNetwork], tab
 def _mean_logits(
     encoder: FieldEncoder, members: Sequence[FactorisedNetwork], table: pa.Table, pool: ThreadPoolExecutor, threads: int
 ) -> NDArray[np.float64]:
-    columns = [encoder.columns(table, side, pool.map) for side in Side]
-    grouped = list(pool.map(group_rows, columns))
+    networks = members[0].sides
+    # A side's rows are found while the next side's columns are encoded.
+    found = [pool.submit(_distinct, networks[side], encoder.columns(table, side, pool.map)) for side in Side]
+    sides, places = zip(*(future.result() for future in found), strict=True)
     # Rows of one user after the other find the user's vectors where the row before left them.
-    order = rows_in_order(grouped[0][1])
-    users, ads, contexts = (place[order] for _, place in grouped)
-    distinct = [of_side.take(first, axis=1) for of_side, (first, _) in zip(columns, grouped, strict=True)]
-    sides = list(pool.map(SideValues.of, members[0].sides.values(), distinct))
+    order = rows_in_order(places[0])
+    users, ads, contexts = (place[order] for place in places)
     logits = np.empty((len(members), table.num_rows), np.float32)
     free: SimpleQueue[list[Workspace]] = SimpleQueue()
     for _ in range(threads):
-        free.put([Workspace.of(side, of) for side, of in zip(members[0].sides.values(), sides, strict=True)])
+        free.put([Workspace.of(side, of) for side, of in zip(networks.values(), sides, strict=True)])
 
     def score(member: FactorisedNetwork, logits: Floats) -> None:
         spaces = free.get()
@@ -77,6 +77,12 @@ def _mean_logits(
     mean = np.empty(table.num_rows)
     mean[order] = logits.mean(axis=0, dtype=np.float64)
     return mean
+
+
+def _distinct(side: SideNetwork, columns: Places) -> tuple[SideValues, Places]:
+    """The distinct rows of columns int32[width, B], and for each row its place among them [B]."""
+    first, place = group_rows(columns)
+    return SideValues.of(side, columns.take(first, axis=1)), place
 
 
 def side_vectors(side: SideNetwork, indices: Ints) -> SideVectors:
@@ -108,9 +114,9 @@ class SideValues:
         n_lines = slot = 0
         for field, slots in enumerate(side.slots):
             codes = columns[slot : slot + slots]
-            found, place = number_values(codes.reshape(-1).astype(np.int64))
+            found, place = number_values(codes.reshape(-1))
             place = place.reshape(codes.shape)
-            lines = np.arange(n_lines, n_lines + len(found))
+            lines = np.arange(n_lines, n_lines + len(found), dtype=np.int32)
             if slots > 1:
                 lists.append(np.where(codes > 0, lines[place], -1).T)
             else:
@@ -128,15 +134,15 @@ class SideValues:
             parts.append(column.lines.reshape(-1))
             shapes.append(column.lines.shape)
             n_lines += len(column.lines)
-        no_rows = np.zeros((columns.shape[1], 0))
+        no_rows = np.zeros((columns.shape[1], 0), np.int32)
         return cls(
             values=_joined(values, np.int64),
             fields=_joined(fields, np.int64),
             is_list=np.array([slots > 1 for slots in side.slots], np.bool_),
             parts=_joined(parts, np.int32),
             shapes=np.array(shapes, np.int64).reshape(-1, 2),
-            plain=np.concatenate([no_rows, *rows], axis=1).astype(np.int32),
-            lists=np.concatenate([no_rows, *lists], axis=1).astype(np.int32),
+            plain=np.concatenate([no_rows, *rows], axis=1),
+            lists=np.concatenate([no_rows, *lists], axis=1),
             list_ends=np.cumsum(_joined([[slots] for slots in side.slots if slots > 1], np.int64)),
         )
 
@@ -145,8 +151,8 @@ class SideValues:
 class _Column:
     """One or more fields of one value.   codes: [N], in [0, C).   lines: [C, fields], whose sum a code stands for."""
 
-    codes: Ints
-    lines: Ints
+    codes: Places
+    lines: Places
 
     def beside(self, other: _Column) -> _Column:
         """Codes of the pairs that occur."""

@@ -65,9 +65,9 @@ def group_rows(columns: Places) -> tuple[Ints, Places]:
 
 
 @numba.njit(cache=True, nogil=True)
-def number_values(values: Ints) -> tuple[Ints, Ints]:
+def number_values(values: Places) -> tuple[Ints, Places]:
     """The distinct values, ascending, and the place of each of `values` [B] among them; none is below 0."""
-    place = np.zeros(values.max() + 1 if values.size else 0, np.int64)
+    place = np.zeros(values.max() + 1 if values.size else 0, np.int32)
     for value in values:
         place[value] = 1
     known = 0
@@ -95,26 +95,31 @@ def rows_in_order(place: Places) -> Ints:
 
 
 @numba.njit(cache=True, fastmath=_FAST, nogil=True, forceinline=True)
-def _add_product(x: Floats, weights: Floats, start: int, out: Floats) -> None:
-    """out += x @ weights[start : start + len(x)].   Eight at a time, so that `out` is read and written less often."""
-    row, i = start, 0
-    while i + 8 <= x.size:
-        a, b, c, d, e, f, g, h = x[i], x[i + 1], x[i + 2], x[i + 3], x[i + 4], x[i + 5], x[i + 6], x[i + 7]
-        for j in range(out.size):
-            out[j] += (
-                (a * weights[row, j] + b * weights[row + 1, j])
-                + (c * weights[row + 2, j] + d * weights[row + 3, j])
-                + (e * weights[row + 4, j] + f * weights[row + 5, j])
-                + (g * weights[row + 6, j] + h * weights[row + 7, j])
+def _product(x: Floats, weights: Floats, start: int, out: Floats) -> None:
+    """Set the first of `out`, as many as `weights` is wide, to x @ weights[start : start + len(x)].
+
+    Sixteen terms at once, since `out` is then written once for all of them: that takes a third off the time.
+    """
+    w, i = start, 0
+    if x.size >= 16:
+        a, b, c, d, e, f, g, h = x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]
+        k, l, m, n, o, p, q, r = x[8], x[9], x[10], x[11], x[12], x[13], x[14], x[15]  # noqa: E741
+        for j in range(weights.shape[1]):
+            out[j] = (
+                (a * weights[w, j] + b * weights[w + 1, j] + c * weights[w + 2, j] + d * weights[w + 3, j])
+                + (e * weights[w + 4, j] + f * weights[w + 5, j] + g * weights[w + 6, j] + h * weights[w + 7, j])
+                + (k * weights[w + 8, j] + l * weights[w + 9, j] + m * weights[w + 10, j] + n * weights[w + 11, j])
+                + (o * weights[w + 12, j] + p * weights[w + 13, j] + q * weights[w + 14, j] + r * weights[w + 15, j])
             )
-        i += 8
-        row += 8
+        i = 16
+    else:
+        for j in range(weights.shape[1]):
+            out[j] = 0
     while i < x.size:
         a = x[i]
-        for j in range(out.size):
-            out[j] += a * weights[row, j]
+        for j in range(weights.shape[1]):
+            out[j] += a * weights[w + i, j]
         i += 1
-        row += 1
 
 
 @numba.njit(cache=True, fastmath=_FAST, nogil=True)
@@ -159,12 +164,13 @@ def lines_of_values(
             d += 1
         biases[line] = weights[values[line], 0]
         if is_new:
-            lines[line, :n_hidden] = 0
-            lines[line, n_hidden:] = embedding
-            _add_product(embedding, first_layer, field * k, lines[line, :n_hidden])
+            _product(embedding, first_layer, field * k, lines[line])
+            for d in range(k):
+                lines[line, n_hidden + d] = embedding[d]
         else:
             # All values of a field that a member leaves out have one embedding.
-            lines[line] = lines[line - 1]
+            for j in range(n_hidden + k):
+                lines[line, j] = lines[line - 1, j]
         if not is_list[field]:
             square = np.float32(0)
             for d in range(k):
