@@ -4,6 +4,7 @@
                                            the price of factorising (a twin of one side) is printed with it
     python bench/ctr.py --references       and on the same rows and fields logistic regression and LightGBM
     python bench/ctr.py --peers PYTHON     and deepctr-torch's DeepFM, by the Python of its environment (ctr_peer.py)
+    python bench/ctr.py --distilled        one network that learned from the ensemble, in its place
     python bench/ctr.py --single           one narrow network instead of the ensemble: for throughput beside a peer
     python bench/ctr.py --counters         with point-in-time counters: a standing snapshot of users' outcomes, the same
                                            with a live level of each user, or the newest outcomes
@@ -72,6 +73,7 @@ def main() -> None:
     parser.add_argument("--references", action="store_true")
     parser.add_argument("--peers", type=Path, metavar="PYTHON")
     parser.add_argument("--single", action="store_true")
+    parser.add_argument("--distilled", action="store_true")
     parser.add_argument("--duplicates", action="store_true")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--members", type=int, default=None)
@@ -87,6 +89,7 @@ def main() -> None:
             counters(seed, options.members or 3)
         else:
             config = SINGLE_CONFIG if options.single else PROTOCOL_CONFIG
+            config = replace(config, distil_passes=recipe.DISTILLED.distil_passes if options.distilled else 0)
             model = protocol(seed, replace(config, members=options.members or config.members))
             compared(seed, model, ["twin", *(("logistic regression", "lightgbm") if options.references else ())])
             if options.peers:
@@ -104,9 +107,16 @@ def protocol(seed: int, config: TrainConfig) -> TrainedModel:
     started = time.perf_counter()
     predicted = model.predict(test)
     predict_seconds = time.perf_counter() - started
-    passes = config.members * (1 + config.taste_epochs)
+    # Distilling learns from as many crossed rows as rows.
+    passes = config.members * (1 + config.taste_epochs) + 2 * config.distil_passes
     _print(
-        {"model": "factorised", "fields": len(PROTOCOL_FIELDS), "members": config.members, "seed": seed},
+        {
+            "model": "distilled" if config.distil_passes else "factorised",
+            "fields": len(PROTOCOL_FIELDS),
+            "members": config.members,
+            "networks": config.networks,
+            "seed": seed,
+        },
         evaluate(*_labels_and(test, predicted)).as_json(),
         {
             "train_seconds": seconds,

@@ -47,10 +47,11 @@ ctr.add_command(cross_domain_command)
 @click.option("--stop-on", type=click.Choice(["auc", "gauc", "xauc", "logloss"]), default="auc", show_default=True)
 @click.option(
     "--recipe",
-    type=click.Choice(["single", "ensemble"]),
+    type=click.Choice(["single", "ensemble", "distilled"]),
     default="single",
     show_default=True,
-    help="One network, or twelve wider ones with tastes from a second pass: still one factorised model.",
+    help="One network, or twelve wider ones with tastes from a second pass: still one factorised model. Distilled: one "
+    "network that learned from the twelve, with shorter vectors and nearly their scores.",
 )
 @click.option("--members", type=click.IntRange(1, 16), help="Networks to average; default as in the recipe.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes at most; default 8, and 1 for the ensemble.")
@@ -110,7 +111,7 @@ def train_command(
     from adyton.learning.ctr import store
     from adyton.learning.ctr.config import TrainConfig, Trainer
     from adyton.learning.ctr.live_level import with_live_level
-    from adyton.learning.ctr.recipe import ENSEMBLE
+    from adyton.learning.ctr.recipe import DISTILLED, ENSEMBLE
     from adyton.learning.ctr.training import Check, RowSplit, train
     from adyton.learning.metrics import Metric
 
@@ -132,7 +133,7 @@ def train_command(
         return
     if payment is not None:
         raise click.UsageError("--ledger pays for --dp-epsilon, which is missing")
-    base = ENSEMBLE if recipe == "ensemble" else TrainConfig()
+    base = {"single": TrainConfig(), "ensemble": ENSEMBLE, "distilled": DISTILLED}[recipe]
     config = replace(
         base,
         features=chosen,

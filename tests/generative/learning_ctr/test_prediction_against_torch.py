@@ -16,7 +16,7 @@ from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.fields import FieldEncoder, FieldSpec, Side
 from adyton.learning.ctr.left_out import tie
 from adyton.learning.ctr.network import FactorisedNetwork
-from adyton.learning.ctr.prediction import mean_logits, side_vectors
+from adyton.learning.ctr.prediction import mean_logits, mean_logits_of, side_vectors
 from adyton.learning.ctr.side_kernels import group_rows, number_values, rows_in_order
 from adyton.learning.ctr.training import TrainedModel
 from adyton.learning.schema import Column, Kind, Role, TableSchema
@@ -109,9 +109,11 @@ def test_tables_score_as_the_networks_do(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(prediction, "ROWS_AT_ONCE", 40)
         scored = model.logits(table)
+        encoded = mean_logits_of(model.members, [model.encoder.encode(table, side) for side in Side])
     expected = torch_logits(model, table)
 
     assert scored.shape == (n,)
+    assert np.array_equal(model.scale * encoded + model.shift, scored)
     assert np.abs(scored - expected).max(initial=0) <= 1e-5 * (1 + np.abs(expected).max(initial=0))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from adyton.learning.errors import ModelError
@@ -39,6 +39,8 @@ class TrainConfig:
         every second member one of users in general. They differ more, so that their average errs less.
     taste_epochs: passes that a copy of each member goes on for. Users' levels come from the member itself, their
         tastes from both (`levels`): a second pass overfits the one and improves the other.
+    distil_passes: 0, or passes of one more network that learns the members' mean, after which only that one is kept
+        (`distil`): vectors of one member, scores nearly of all.
     min_count: values seen in fewer training rows share index 0 with unknown ones; None means one in a thousand rows,
         but 5 at least and 20 at most.   number_buckets: quantile buckets of a number.   list_slots: newest elements of
         a list that are pooled.
@@ -60,6 +62,7 @@ class TrainConfig:
     members: int = 1
     leave_out: tuple[tuple[str, ...], ...] = ()
     taste_epochs: int = 0
+    distil_passes: int = 0
     min_count: int | None = None
     number_buckets: int = 16
     list_slots: int = 20
@@ -100,7 +103,18 @@ class TrainConfig:
             )
         if self.taste_epochs < 0 or (self.taste_epochs and self.trainer is not Trainer.ROWS):
             raise ModelError("is a number of passes, and of training row by row only", where="taste_epochs")
+        if self.distil_passes < 0 or (self.distil_passes and self.trainer is not Trainer.ROWS):
+            raise ModelError("is a number of passes, and of training row by row only", where="distil_passes")
         if self.row_rate <= 0 or self.row_decay < 0:
             raise ModelError("row_rate must be positive and row_decay must not be negative")
         if self.learning_rate <= 0 or self.decay < 0:
             raise ModelError("learning rate must be positive and decay must not be negative")
+
+    @property
+    def networks(self) -> int:
+        """How many networks the model has."""
+        return 1 if self.distil_passes else self.members * (1 + bool(self.taste_epochs))
+
+    def of_one_network(self) -> TrainConfig:
+        """The same for a model of one network that is trained by itself."""
+        return replace(self, members=1, leave_out=(), taste_epochs=0, distil_passes=0)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
@@ -41,26 +42,46 @@ def mean_logits(encoder: FieldEncoder, members: Sequence[FactorisedNetwork], tab
     B impressions of U users, A ads and C contexts cost U + A + C towers and B dot products of each member. Columns, and
     members after them, are shared out among as many threads as torch would take; the result is the same with any.
     """
-    threads = torch.get_num_threads()
-    with ThreadPoolExecutor(threads) as pool:
-        starts = range(0, max(1, table.num_rows), ROWS_AT_ONCE)
-        parts = [_mean_logits(encoder, members, table.slice(start, ROWS_AT_ONCE), pool, threads) for start in starts]
-    return np.concatenate(parts)
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+
+        def columns(start: int, side: Side) -> Places:
+            return encoder.columns(table.slice(start, ROWS_AT_ONCE), side, pool.map)
+
+        return _mean_logits(members, columns, table.num_rows, pool)
+
+
+def mean_logits_of(members: Sequence[FactorisedNetwork], inputs: Sequence[Ints]) -> NDArray[np.float64]:
+    """`mean_logits` of encoded rows: int64[B, width] of each side, in `Side` order."""
+    of = dict(zip(Side, inputs, strict=True))
+
+    def columns(start: int, side: Side) -> Places:
+        return np.ascontiguousarray(of[side][start : start + ROWS_AT_ONCE].T, np.int32)
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        return _mean_logits(members, columns, len(inputs[0]), pool)
 
 
 def _mean_logits(
-    encoder: FieldEncoder, members: Sequence[FactorisedNetwork], table: pa.Table, pool: ThreadPoolExecutor, threads: int
+    members: Sequence[FactorisedNetwork], columns: Callable[[int, Side], Places], n: int, pool: ThreadPoolExecutor
+) -> NDArray[np.float64]:
+    """columns: from the first row of a block and a side to its indices int32[width, rows of the block]."""
+    starts = range(0, max(1, n), ROWS_AT_ONCE)
+    return np.concatenate([_block_mean_logits(members, partial(columns, start), pool) for start in starts])
+
+
+def _block_mean_logits(
+    members: Sequence[FactorisedNetwork], columns: Callable[[Side], Places], pool: ThreadPoolExecutor
 ) -> NDArray[np.float64]:
     networks = members[0].sides
     # A side's rows are found while the next side's columns are encoded.
-    found = [pool.submit(_distinct, networks[side], encoder.columns(table, side, pool.map)) for side in Side]
+    found = [pool.submit(_distinct, networks[side], columns(side)) for side in Side]
     sides, places = zip(*(future.result() for future in found), strict=True)
     # Rows of one user after the other find the user's vectors where the row before left them.
     order = rows_in_order(places[0])
     users, ads, contexts = (place[order] for place in places)
-    logits = np.empty((len(members), table.num_rows), np.float32)
+    logits = np.empty((len(members), len(order)), np.float32)
     free: SimpleQueue[list[Workspace]] = SimpleQueue()
-    for _ in range(threads):
+    for _ in range(torch.get_num_threads()):
         free.put([Workspace.of(side, of) for side, of in zip(networks.values(), sides, strict=True)])
 
     def score(member: FactorisedNetwork, logits: Floats) -> None:
@@ -74,7 +95,7 @@ def _mean_logits(
             free.put(spaces)
 
     list(pool.map(score, members, logits))
-    mean = np.empty(table.num_rows)
+    mean = np.empty(len(order))
     mean[order] = logits.mean(axis=0, dtype=np.float64)
     return mean
 

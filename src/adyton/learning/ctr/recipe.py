@@ -12,6 +12,8 @@ do not add to this (learning §3 saw the same order: feed behaviour per user hel
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from adyton.learning.ctr.config import TrainConfig
 from adyton.learning.ctr.features import Counter, Statistic
 from adyton.learning.datasets.kuairand import tables as kuairand
@@ -46,6 +48,9 @@ ENSEMBLE = TrainConfig(
 
 Their logits are averaged, which is again a factorised score: the parts are six times as long. Ids overfit in a second
 pass, and one pass leaves noise that averaging removes."""
+
+DISTILLED = replace(ENSEMBLE, distil_passes=2)
+"""One network that learned from `ENSEMBLE`, nearly its scores by vectors of one network (`bench/ctr.py`)."""
 
 STATIC_FEATURES = (
     "item_id",

@@ -83,7 +83,8 @@ def unfactorised_twin(
 ) -> NDArray[np.float64]:
     """Click probabilities of the rows `test`: every field on one side, so that one tower sees them all.
 
-    One side has no level apart from its taste, so that the twin goes without `taste_epochs`.
+    One side has no level apart from its taste and nothing to cross, so that the twin goes without `taste_epochs` and
+    without `distil_passes`: it is the mean of its members.
     """
     ids = {column.name for column in schema.with_role(Role.USER_ID, Role.ITEM_ID)}
     features = [column.name for column in feature_columns(schema, config)]
@@ -100,6 +101,7 @@ def unfactorised_twin(
         features=tuple(column.name for column in columns),
         leave_out=tuple(tuple(f"{n} as field" if n in ids else n for n in names) for names in config.leave_out),
         taste_epochs=0,
+        distil_passes=0,
     )
     twin = train(table, TableSchema((*kept, *columns)), split=split, config=config, seed=seed)
     return twin.predict(table.take(pa.array(test)))

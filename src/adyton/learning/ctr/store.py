@@ -86,7 +86,7 @@ def _restore(head: dict[str, Any], arrays: dict[str, np.ndarray[Any, Any]]) -> T
     config = TrainConfig(**stored)
     encoder = FieldEncoder.from_json(head["encoder"])
     members = []
-    for index in range(config.members * (1 + bool(config.taste_epochs))):
+    for index in range(config.networks):
         member = FactorisedNetwork(encoder, config, stream(0, "unused: every weight is loaded"))
         prefix = f"{index}/"
         state = {n.removeprefix(prefix): torch.from_numpy(a) for n, a in arrays.items() if n.startswith(prefix)}

@@ -22,6 +22,7 @@ from adyton.learning.ctr.batch_trainer import train_in_batches
 from adyton.learning.ctr.calibration import platt, probabilities
 from adyton.learning.ctr.config import TrainConfig, Trainer
 from adyton.learning.ctr.data import Check, RowSplit, TrainData
+from adyton.learning.ctr.distil import distil
 from adyton.learning.ctr.fields import FieldEncoder, Side, fit_fields
 from adyton.learning.ctr.left_out import blank, tie
 from adyton.learning.ctr.network import FactorisedNetwork, SideVectors
@@ -36,7 +37,7 @@ __all__ = ["Check", "RowSplit", "TrainedModel", "feature_columns", "train"]
 
 ROWS_PER_COUNT = 1_000
 SMALLEST_COUNT, LARGEST_COUNT = 5, 20
-_SHAPE = ("features", "fm_dim", "head_dim", "hidden", "members", "leave_out", "taste_epochs")
+_SHAPE = ("features", "fm_dim", "head_dim", "hidden", "members", "leave_out", "taste_epochs", "distil_passes")
 """What a model that training goes on from decides."""
 
 
@@ -116,10 +117,9 @@ def train(
     labels of one class.
     """
     if start is not None:
-        config = replace(
-            config,
-            **{name: getattr(start.config, name) for name in _SHAPE},
-        )
+        # What was distilled is one network, and goes on as one.
+        of = start.config.of_one_network() if start.config.distil_passes else start.config
+        config = replace(config, **{name: getattr(of, name) for name in _SHAPE})
     columns = feature_columns(schema, config)
     schema.select([*(column.name for column in columns), schema.label.name]).check(table)
     labels = table[schema.label.name].cast(pa.int64()).to_numpy()
@@ -164,6 +164,11 @@ def train(
         found = list(pool.map(trained_member, range(config.members)))
     members = tuple(one for trained, _ in found for one in trained)
     checks = tuple(check for _, checks in found for check in checks)
+    if config.distil_passes:
+        rng = stream(seed, "ctr", "distilled")
+        student = _new_member(encoder, config, data.click_rate, rng)
+        distil(student, members, data, config, rng)
+        members = (student,)
     seen = dict.fromkeys((*(start.data_sha256 if start is not None else ()), *data_sha256))
     model = TrainedModel(encoder, members, schema, config, seed, checks, len(split.train), data_sha256=tuple(seen))
     if not config.calibrate:
