@@ -4,7 +4,7 @@
                                            the price of factorising (a twin of one side) is printed with it
     python bench/ctr.py --references       and on the same rows and fields logistic regression and LightGBM
     python bench/ctr.py --peers PYTHON     and deepctr-torch's DeepFM, by the Python of its environment (ctr_peer.py)
-    python bench/ctr.py --distilled        one network that learned from the ensemble, in its place
+    python bench/ctr.py --distilled        three networks that learned from the ensemble, in its place
     python bench/ctr.py --single           one narrow network instead of the ensemble: for throughput beside a peer
     python bench/ctr.py --counters         with point-in-time counters: a standing snapshot of users' outcomes, the same
                                            with a live level of each user, or the newest outcomes
@@ -89,7 +89,10 @@ def main() -> None:
             counters(seed, options.members or 3)
         else:
             config = SINGLE_CONFIG if options.single else PROTOCOL_CONFIG
-            config = replace(config, distil_passes=recipe.DISTILLED.distil_passes if options.distilled else 0)
+            if options.distilled:
+                config = replace(
+                    config, distil_passes=recipe.DISTILLED.distil_passes, students=recipe.DISTILLED.students
+                )
             model = protocol(seed, replace(config, members=options.members or config.members))
             compared(seed, model, ["twin", *(("logistic regression", "lightgbm") if options.references else ())])
             if options.peers:
@@ -108,7 +111,7 @@ def protocol(seed: int, config: TrainConfig) -> TrainedModel:
     predicted = model.predict(test)
     predict_seconds = time.perf_counter() - started
     # Distilling learns from as many crossed rows as rows.
-    passes = config.members * (1 + config.taste_epochs) + 2 * config.distil_passes
+    passes = config.members * (1 + config.taste_epochs) + 2 * config.distil_passes * config.students
     _print(
         {
             "model": "distilled" if config.distil_passes else "factorised",

@@ -50,8 +50,8 @@ ctr.add_command(cross_domain_command)
     type=click.Choice(["single", "ensemble", "distilled"]),
     default="single",
     show_default=True,
-    help="One network, or twelve wider ones with tastes from a second pass: still one factorised model. Distilled: one "
-    "network that learned from the twelve, with shorter vectors and nearly their scores.",
+    help="One network, or twelve wider ones with tastes from a second pass: still one factorised model. Distilled: "
+    "three networks that learned from those, with an eighth of their vectors.",
 )
 @click.option("--members", type=click.IntRange(1, 16), help="Networks to average; default as in the recipe.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes at most; default 8, and 1 for the ensemble.")

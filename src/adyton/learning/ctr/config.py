@@ -39,8 +39,8 @@ class TrainConfig:
         every second member one of users in general. They differ more, so that their average errs less.
     taste_epochs: passes that a copy of each member goes on for. Users' levels come from the member itself, their
         tastes from both (`levels`): a second pass overfits the one and improves the other.
-    distil_passes: 0, or passes of one more network that learns the members' mean, after which only that one is kept
-        (`distil`): vectors of one member, scores nearly of all.
+    distil_passes: 0, or passes in which `students` more networks learn the members' mean, after which only these are
+        kept (`distil`): the scores of many with the vectors of few.
     min_count: values seen in fewer training rows share index 0 with unknown ones; None means one in a thousand rows,
         but 5 at least and 20 at most.   number_buckets: quantile buckets of a number.   list_slots: newest elements of
         a list that are pooled.
@@ -63,6 +63,7 @@ class TrainConfig:
     leave_out: tuple[tuple[str, ...], ...] = ()
     taste_epochs: int = 0
     distil_passes: int = 0
+    students: int = 1
     min_count: int | None = None
     number_buckets: int = 16
     list_slots: int = 20
@@ -84,7 +85,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         counts = (
             "fm_dim", "head_dim", "members", "number_buckets", "list_slots", "batch_size", "max_epochs",
-            "checks_per_epoch", "patience", "threads",
+            "checks_per_epoch", "patience", "threads", "students",
         )  # fmt: skip
         for name in counts:
             if getattr(self, name) < 1:
@@ -113,8 +114,10 @@ class TrainConfig:
     @property
     def networks(self) -> int:
         """How many networks the model has."""
-        return 1 if self.distil_passes else self.members * (1 + bool(self.taste_epochs))
+        return self.students if self.distil_passes else self.members * (1 + bool(self.taste_epochs))
 
-    def of_one_network(self) -> TrainConfig:
-        """The same for a model of one network that is trained by itself."""
-        return replace(self, members=1, leave_out=(), taste_epochs=0, distil_passes=0)
+    def as_trained_on(self) -> TrainConfig:
+        """The shape in which training goes on: students are members like any others."""
+        if not self.distil_passes:
+            return self
+        return replace(self, members=self.students, leave_out=(), taste_epochs=0, distil_passes=0)

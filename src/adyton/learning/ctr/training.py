@@ -117,9 +117,7 @@ def train(
     labels of one class.
     """
     if start is not None:
-        # What was distilled is one network, and goes on as one.
-        of = start.config.of_one_network() if start.config.distil_passes else start.config
-        config = replace(config, **{name: getattr(of, name) for name in _SHAPE})
+        config = replace(config, **{name: getattr(start.config.as_trained_on(), name) for name in _SHAPE})
     columns = feature_columns(schema, config)
     schema.select([*(column.name for column in columns), schema.label.name]).check(table)
     labels = table[schema.label.name].cast(pa.int64()).to_numpy()
@@ -166,9 +164,9 @@ def train(
     checks = tuple(check for _, checks in found for check in checks)
     if config.distil_passes:
         rng = stream(seed, "ctr", "distilled")
-        student = _new_member(encoder, config, data.click_rate, rng)
-        distil(student, members, data, config, rng)
-        members = (student,)
+        students = tuple(_new_member(encoder, config, data.click_rate, rng) for _ in range(config.students))
+        distil(students, members, data, config, rng)
+        members = students
     seen = dict.fromkeys((*(start.data_sha256 if start is not None else ()), *data_sha256))
     model = TrainedModel(encoder, members, schema, config, seed, checks, len(split.train), data_sha256=tuple(seen))
     if not config.calibrate:
