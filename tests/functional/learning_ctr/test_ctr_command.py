@@ -167,6 +167,19 @@ def test_the_ensemble_is_one_model_with_longer_vectors(folder: Path) -> None:
     assert isinstance(in_batches.exception, ModelError)
 
 
+def test_distilled_networks_are_exported_and_go_on(folder: Path) -> None:
+    table = ("t.parquet", "--schema", folder / "s.json")
+    train = ("train", folder / table[0], *table[1:], "--validation-from", "1970-01-07", "--test-from", "1970-01-08")
+    run(*train, "--recipe", "distilled", "--members", "2", "--min-count", "2", "-o", folder / "d.npz")
+    exported = run("export", folder / "d.npz", folder / table[0], *table[1:], "-o", folder / "out")
+    manifest = json.loads((folder / "out/manifest.json").read_text())
+    goes_on = run(*train, "--start", folder / "d.npz", "-o", folder / "n.npz")
+
+    assert exported.exit_code == goes_on.exit_code == 0
+    assert manifest["training"]["members"] == 3
+    assert manifest["vector_dim"] == 3 * (16 + 16)
+
+
 def test_a_live_level_is_trained_measured_as_live_and_exported(folder: Path) -> None:
     report = json.loads(trained(folder, "m.npz", "--live-level").stdout)
     table = (folder / "t.parquet", "--schema", folder / "s.json")
