@@ -19,6 +19,7 @@ from collections.abc import Collection, Coroutine, Mapping, Sequence
 from functools import partial
 from types import MappingProxyType, TracebackType
 from typing import Self
+from weakref import WeakValueDictionary
 
 import orjson
 
@@ -80,6 +81,7 @@ class SandboxPool:
         self._clock: Clock = clock or SystemClock()
         self._isolation = isolation
         self._lanes: dict[tuple[str, str], Lane] = {}
+        self._loading: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._spares: deque[WorkerProcess] = deque()
         self._health: dict[tuple[str, UdfKind], OwnerHealth] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -110,28 +112,19 @@ class SandboxPool:
     async def load(self, owner: str, code: str, kind: UdfKind) -> UdfHandle:
         """A handle for `code`, after a worker has compiled it and run its top level once.
 
-        Loading the same code again gives the same handle at no cost. Raises UdfLoadError, UdfTimeoutError,
-        UdfCrashedError, SandboxUnavailableError, OwnerBackedOffError.
+        Loading the same code again gives the same handle at no cost, and many who load it at once start one worker.
+        Raises UdfLoadError, UdfTimeoutError, UdfCrashedError, UdfOutputError, SandboxUnavailableError.
         """
         encoded = code.encode()
         handle = UdfHandle(owner, hashlib.sha256(encoded).hexdigest(), kind)
         if len(encoded) > self.limits.code_bytes:
             raise UdfLoadError(f"the script is larger than {self.limits.code_bytes} bytes", where=handle.label)
-        while True:
+        async with self._loading.setdefault(handle.version, asyncio.Lock()):
             lane = self._lanes.get(handle.version)
-            if lane is not None and kind in lane.kinds:
-                lane.uses |= {kind}
-                return handle
-            try:
-                worker = await self._loaded_worker(handle.label, code, {kind} if lane is None else {kind} | lane.kinds)
-            except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
-                self._count_failure(handle)
-                raise
-            if self._closed:
-                await worker.kill()
-                raise SandboxUnavailableError("the sandbox pool is closed")
-            # Someone else may have loaded or unloaded the same code in the meantime.
-            self._widen(self._lanes.setdefault(handle.version, Lane(handle.version_label, code)), worker)
+            if lane is None or kind not in lane.kinds:
+                lane = await self._widened(handle, code, {kind} if lane is None else {kind} | lane.kinds)
+            lane.uses |= {kind}
+        return handle
 
     async def unload(self, handle: UdfHandle) -> None:
         """Forget a script; requests in flight still end, then its processes do, if it has no other use."""
@@ -145,11 +138,19 @@ class SandboxPool:
         lane.unloaded = True
         self._drain(lane)
 
-    def _widen(self, lane: Lane, worker: WorkerProcess) -> None:
-        """Add a worker that was told of more kinds; those that know fewer give way, idle ones now, busy ones later."""
-        if not worker.kinds >= lane.kinds:
-            self._retire(worker)
-            return
+    async def _widened(self, handle: UdfHandle, code: str, kinds: Collection[UdfKind]) -> Lane:
+        """The lane, with a worker that was told of more kinds. Those that know fewer give way: idle ones now, busy ones
+        when they are free."""
+        try:
+            worker = await self._loaded_worker(handle.label, code, kinds)
+        except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
+            self._count_failure(handle)
+            raise
+        if self._closed:
+            await worker.kill()
+            raise SandboxUnavailableError("the sandbox pool is closed")
+        # It may have been unloaded in the meantime.
+        lane = self._lanes.setdefault(handle.version, Lane(handle.version_label, code))
         lane.kinds = worker.kinds
         for narrow in [found for found in lane.idle if not found.kinds >= lane.kinds]:
             lane.idle.remove(narrow)
@@ -158,6 +159,7 @@ class SandboxPool:
         lane.live += 1
         lane.idle.append(worker)
         lane.wake()
+        return lane
 
     def _drain(self, lane: Lane) -> None:
         while lane.idle and (lane.is_over or self._closed):

@@ -16,6 +16,15 @@ CODE = "let one = () => 1, hang = () => { for (;;); }, ask = () => runInference(
 ONE_WORKER = SandboxLimits(workers_per_udf=1)
 
 
+def test_many_who_load_a_file_at_once_start_one_worker_for_it(in_a_pool: InAPool) -> None:
+    async def work(pool: SandboxPool) -> None:
+        await asyncio.gather(*(pool.load("s.example", CODE, UdfKind.RETRIEVAL) for _ in range(20)))
+
+        assert pool._n_workers == 1
+
+    in_a_pool(work, SandboxLimits(workers=2))
+
+
 def test_loading_a_use_again_takes_no_further_worker(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
         report = await pool.load("s.example", CODE, UdfKind.REPORTING)
