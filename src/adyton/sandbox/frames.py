@@ -4,8 +4,8 @@
     worker -> host   HELLO   LOADED   LOAD_FAILED(text)   RESULT(header, answers)   HOST_CALL(header, text)   READY
 
 A worker takes the next CALL at once after a RESULT, unless that says `rest`: it may then collect garbage, and READY
-tells the end of it. A CALL whose header says `keep` leaves its context to the next CALL, unless that says `fresh` or a
-FORGET comes first.
+tells the end of it. A CALL whose header says `keep` leaves its context to the next CALL, unless that says `fresh`, a
+FORGET comes first, or the script has locked it so that it cannot serve the next call's kind.
 A header is `u32 length | JSON`. Every frame from a worker is hostile until checked: lengths are capped before anything
 is kept, and any surprise is a `MalformedFrameError`, after which the process is killed.
 """

@@ -1,4 +1,4 @@
-"""Bookkeeping of the pool: the workers of one script, and the health of one kind of scripts of one owner."""
+"""Bookkeeping of the pool: the workers of one owner's code in one version, and who waits for one."""
 
 from __future__ import annotations
 
@@ -10,14 +10,6 @@ from adyton.kernel.errors import AdytonError
 from adyton.sandbox.process import WorkerProcess
 from adyton.sandbox.request import ScriptRequest
 from adyton.sandbox.values import UdfKind
-
-
-class OwnerHealth:
-    """Failures in a row of one owner's scripts of one kind, and until when they are not run."""
-
-    def __init__(self) -> None:
-        self.failures = 0
-        self.blocked_until_s = float("-inf")
 
 
 class Lane:

@@ -21,13 +21,10 @@ from types import MappingProxyType, TracebackType
 from typing import Self
 from weakref import WeakValueDictionary
 
-import orjson
-
 from adyton.kernel.clock import Clock, SystemClock
 from adyton.kernel.errors import AdytonError
 from adyton.sandbox.engines import Engine, worker_command
 from adyton.sandbox.errors import (
-    OwnerBackedOffError,
     SandboxUnavailableError,
     UdfArgumentError,
     UdfCrashedError,
@@ -36,16 +33,15 @@ from adyton.sandbox.errors import (
     UdfThrewError,
     UdfTimeoutError,
 )
-from adyton.sandbox.frames import Answer
+from adyton.sandbox.health import ScriptHealth
 from adyton.sandbox.isolation import Isolation, strongest_isolation, warn_if_weak
-from adyton.sandbox.lanes import Lane, OwnerHealth
+from adyton.sandbox.lanes import Lane
+from adyton.sandbox.outcomes import argument_form, outcome_of
 from adyton.sandbox.process import WorkerProcess
 from adyton.sandbox.request import ScriptRequest, current_request
 from adyton.sandbox.values import (
-    Bytes,
     HostHook,
     SandboxLimits,
-    SignalMap,
     UdfArgument,
     UdfHandle,
     UdfKind,
@@ -83,7 +79,7 @@ class SandboxPool:
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._loading: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
         self._spares: deque[WorkerProcess] = deque()
-        self._health: dict[tuple[str, UdfKind], OwnerHealth] = {}
+        self._health = ScriptHealth(self.limits, self._clock)
         self._tasks: set[asyncio.Task[None]] = set()
         self._resting: set[WorkerProcess] = set()
         self._n_workers = 0
@@ -144,7 +140,7 @@ class SandboxPool:
         try:
             worker = await self._loaded_worker(handle.label, code, kinds)
         except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
-            self._count_failure(handle)
+            self._health.count_failure(handle)
             raise
         if self._closed:
             await worker.kill()
@@ -223,10 +219,10 @@ class SandboxPool:
             raise UdfArgumentError("the function's name is not an identifier", where=handle.label)
         if not calls:
             return []
-        encoded = [[_argument(value) for value in call] for call in calls]
+        encoded = [[argument_form(value) for value in call] for call in calls]
         if sum(len(body) for call in encoded for _, body in call) > self.limits.argument_bytes:
             raise UdfArgumentError(f"arguments exceed {self.limits.argument_bytes} bytes", where=handle.label)
-        self._check_health(handle)
+        self._health.check(handle)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + deadline_ms / 1000
         lane = self._lanes.get(handle.version)
@@ -248,14 +244,14 @@ class SandboxPool:
                     keeps=request is not None and not ends_request,
                 )
             except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
-                self._count_failure(handle)
+                self._health.count_failure(handle)
                 raise
             finally:
                 self._release(lane, worker, handle)
         finally:
             lane.users -= 1
             self._drain(lane)
-        self._health.pop(handle.slot, None)
+        self._health.count_success(handle)
         return [outcome_of(handle, answer, checks_json=checks_json) for answer in answers]
 
     async def close(self) -> None:
@@ -313,7 +309,7 @@ class SandboxPool:
         if is_ready:
             self._freed(lane, worker)
         else:
-            self._count_failure(handle)
+            self._health.count_failure(handle)
             self._lost_worker(lane)
             self._retire(worker)
 
@@ -427,59 +423,3 @@ class SandboxPool:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-
-    def _check_health(self, handle: UdfHandle) -> None:
-        health = self._health.get(handle.slot)
-        if health is not None and self._clock.monotonic_s() < health.blocked_until_s:
-            raise OwnerBackedOffError(
-                "the owner's scripts failed repeatedly and are not run for a while",
-                where=f"{handle.owner}/{handle.kind.value}",
-                hint="fix the script; the pause ends by itself",
-            )
-
-    def _count_failure(self, handle: UdfHandle) -> None:
-        health = self._health.setdefault(handle.slot, OwnerHealth())
-        health.failures += 1
-        excess = health.failures - self.limits.failures_before_backoff
-        if excess >= 0:
-            pause_ms = min(self.limits.backoff_ms * 2 ** min(excess, 30), self.limits.backoff_max_ms)
-            health.blocked_until_s = self._clock.monotonic_s() + pause_ms / 1000
-
-
-def _argument(value: UdfArgument) -> tuple[str, bytes]:
-    if isinstance(value, Bytes):
-        return "h", value.data
-    if isinstance(value, SignalMap):
-        return "m", value.json
-    return "j", value
-
-
-def outcome_of(
-    handle: UdfHandle, answer: Answer, *, checks_json: bool = True
-) -> UdfResult | UdfThrewError | UdfOutputError:
-    """What a checked answer means for the caller. The JSON inside it is checked here, or only that it is UTF-8."""
-    if answer.status == "L":
-        return UdfOutputError("the returned value is too large", where=handle.label)
-    if answer.status == "N":
-        return UdfThrewError("the script has no such function", where=handle.label)
-    if answer.status == "T":
-        return UdfThrewError(
-            "the function threw",
-            where=handle.label,
-            script_message=answer.body.decode(errors="replace"),
-            effects=answer.effects,
-            console=answer.console,
-        )
-    data: bytes | None = None
-    body = answer.body
-    try:
-        if answer.status == "B":
-            digits, _, body = body.partition(b";")
-            data = bytes.fromhex(digits.decode("ascii"))
-        if checks_json:
-            orjson.loads(body)
-        else:
-            body.decode()
-    except ValueError:
-        return UdfOutputError("the returned value is not well-formed JSON", where=handle.label)
-    return UdfResult(body, data, answer.console, answer.effects)

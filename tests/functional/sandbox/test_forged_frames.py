@@ -13,7 +13,7 @@ from adyton.kernel.errors import AdytonError
 from adyton.sandbox.errors import SandboxUnavailableError, UdfCrashedError, UdfOutputError, UdfTimeoutError
 from adyton.sandbox.frames import Answer
 from adyton.sandbox.isolation import Isolation, WorkerCommand
-from adyton.sandbox.pool import outcome_of
+from adyton.sandbox.outcomes import outcome_of
 from adyton.sandbox.process import WorkerProcess
 from adyton.sandbox.values import NO_EFFECTS, SandboxLimits, UdfHandle, UdfKind, UdfResult
 
