@@ -48,7 +48,7 @@ def train_and_pay(
     from adyton.learning.ctr.private_trainer import train_private
 
     if not output.parent.is_dir():
-        raise BadInputError("the model's folder does not exist", where=str(output.parent))
+        raise BadInputError("the folder of this file does not exist", where=str(output))
     random = WatchedRandom()
     with paid(payment, loss, random, "model") as left:
         model = train_private(table, schema, rows=rows, loss=loss, source=random, features=features, seed=seed)

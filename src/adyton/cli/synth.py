@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, cast
 import click
 
 from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
+from adyton.cli.options_given import refuse_if_given
 from adyton.cli.synth_files import (
     FILE,
+    check_folder,
     read_bytes,
     read_domains,
     read_schema,
@@ -99,10 +101,21 @@ def fit_command(
     """Fit a synthesizer to TABLE (Parquet) and print what it spent."""
     from adyton.kernel.chance import InsecureFixedRandom
     from adyton.learning.synth.contract import FitRequest
-    from adyton.learning.synth.plugins import fit_named, stated_guarantee, statement_as_json
+    from adyton.learning.synth.plugins import AUTOREGRESSIVE, DEFAULT, fit_named, stated_guarantee, statement_as_json
     from adyton.learning.synth.reading import without_ignored
     from adyton.learning.synth.structure import Structure
 
+    if synthesizer != DEFAULT:
+        refuse_if_given("structure", why=f"is for --synthesizer {DEFAULT}")
+    if synthesizer == DEFAULT:
+        refuse_if_given("minutes", why=f"is for synthesizers that train until they stop improving; {DEFAULT} does not")
+    if synthesizer == AUTOREGRESSIVE:
+        bounds = ("unit", "max_rows_per_user", "domains_file")
+        refuse_if_given(*bounds, why=f"belongs to a guarantee, and {AUTOREGRESSIVE} gives none")
+    if unit == "row" and synthesizer == DEFAULT:
+        refuse_if_given("max_rows_per_user", why="is for --unit user")
+    if epsilon is None:
+        refuse_if_given("delta", why="needs --epsilon")
     payment = payment_of(ledger, counter, owner, population, budget_epsilon, budget_delta)
     if payment is not None and (epsilon is None or fixed_seed is not None):
         raise click.UsageError("--ledger pays for a guarantee: give --epsilon, and no fixed noise")
@@ -116,6 +129,7 @@ def fit_command(
         structure=Structure(structure),
         source=random if fixed_seed is None else InsecureFixedRandom(fixed_seed, "adyton synth fit"),
     )
+    check_folder(output)
     schema = without_ignored(read_schema(schema_file))
     rows = _rows_to_fit(table, synthesizer)
     held = (
@@ -151,8 +165,8 @@ def sample_command(model: Path, rows: int, synthesizer: str, seed: int, output: 
     words = statement_as_json(synthesizer, fitted.statement)
     if output is None:
         _print_csv(made)
-        return
-    write_sample(made, output, {**words, "seed": seed})
+    else:
+        write_sample(made, output, {**words, "seed": seed})
     click.echo(f"{rows} synthetic rows; guarantee: {stated_guarantee(words)}", err=True)
 
 
@@ -200,9 +214,16 @@ def report_command(
     page: Path | None,
 ) -> None:
     """Measure a synthetic table: fidelity with its ceiling, utility, and what attacks find."""
+    from adyton.learning.synth.plugins import DEFAULT
     from adyton.learning.synth.report import report, text
     from adyton.learning.synth.report_page import html
 
+    if not shadow_models:
+        refuse_if_given("max_rows_per_user", "structure", "domains_file", why="needs --shadow-models")
+    if partner_columns is None:
+        refuse_if_given("match_on", "joined_schema", why="needs --partner-columns")
+    if page is not None:
+        check_folder(page)
     synthetic_table, train_table, schema = read_table(synthetic), read_table(train), read_schema(schema_file)
     test_table = None if test is None else read_table(test)
     lift = None
@@ -215,6 +236,8 @@ def report_command(
         partner = [name.strip() for name in partner_columns.split(",")]
         lift = lift_kept(train_table, synthetic_table, test_table, wide, partner, score=match_on, seed=seed)
     guarantee = stated(synthetic_table)
+    if isinstance(guarantee, dict) and guarantee.get("synthesizer") != DEFAULT:
+        refuse_if_given("structure", why=f"is for tables by {DEFAULT}; the file names another synthesizer")
     shadow = None
     if shadow_models:
         from adyton.learning.synth.shadow import shadow_attack

@@ -251,7 +251,8 @@ def _fits(arrow_type: pa.DataType, kind: Kind) -> bool:
         case Kind.NUMBER:
             return bool(number)
         case Kind.LIST:
-            return bool(types.is_list(arrow_type) or types.is_large_list(arrow_type))
+            is_list = types.is_list(arrow_type) or types.is_large_list(arrow_type)
+            return bool(is_list and _fits(arrow_type.value_type, Kind.CATEGORY))
         case Kind.TIMESTAMP:
             return bool(types.is_integer(arrow_type) or types.is_timestamp(arrow_type))
         case Kind.BINARY:

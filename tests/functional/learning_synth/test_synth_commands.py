@@ -113,6 +113,9 @@ def test_public_domains_are_read_from_json(folder: Path) -> None:
         ("train.parquet", "not parquet"),
         ("domains.json", '{"age": {"range": 3}}'),
         ("domains.json", '{"price": {"edges": ["low", "high"]}}'),
+        ("domains.json", '{"price": {"edges": [0, Infinity]}}'),
+        ("domains.json", '{"age": {"values": [["age0"]]}}'),
+        ("domains.json", '{"age": {"values": [0, 1]}}'),
     ],
 )
 def test_unusable_files_give_one_clear_error(folder: Path, file: str, content: str) -> None:
@@ -120,6 +123,80 @@ def test_unusable_files_give_one_clear_error(folder: Path, file: str, content: s
     more = ["--domains", str(folder / "domains.json")] if file == "domains.json" else []
 
     assert isinstance(_fit(folder, *more).exception, BadInputError)
+
+
+@pytest.mark.parametrize("labels", [{1: 1, 0: -1}, {1: 2, 0: 1}, {1: 1, 0: None}])
+def test_labels_that_are_not_0_and_1_are_refused_and_not_counted_as_one_of_them(
+    folder: Path, labels: dict[int, int | None]
+) -> None:
+    table = pq.read_table(folder / "train.parquet")
+    coded = pa.array([labels[label] for label in table["clicked"].to_pylist()], pa.int8())
+    pq.write_table(table.set_column(1, "clicked", coded), folder / "train.parquet")
+
+    result = _fit(folder)
+
+    assert isinstance(result.exception, BadInputError)
+    assert str(result.exception).startswith("clicked: ")
+    assert not (folder / "model").exists()
+
+
+def test_numbers_beyond_what_a_float_holds_exactly_are_fitted(folder: Path) -> None:
+    table = pq.read_table(folder / "train.parquet")
+    large = pa.array([2**62 + row for row in range(table.num_rows)])
+    pq.write_table(table.set_column(3, "price", large), folder / "train.parquet")
+
+    assert _fit(folder).exit_code == 0
+
+
+def test_lists_of_lists_are_refused(folder: Path) -> None:
+    table = pq.read_table(folder / "train.parquet")
+    pq.write_table(table.set_column(4, "tags", pa.array([[["a"]]] * table.num_rows)), folder / "train.parquet")
+
+    assert isinstance(_fit(folder).exception, BadInputError)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--minutes", "3"], "--minutes"),
+        (["--unit", "row", "--max-rows-per-user", "4"], "--max-rows-per-user"),
+        (["--synthesizer", "autoregressive", "--structure", "tree"], "--structure"),
+        (["--synthesizer", "some.module:Class", "--structure", "star"], "--structure"),
+        (["--synthesizer", "autoregressive", "--unit", "user"], "--unit"),
+    ],
+)
+def test_options_that_a_synthesizer_would_ignore_are_refused(folder: Path, options: list[str], named: str) -> None:
+    result = _fit(folder, *options)
+
+    assert result.exit_code == 2
+    assert f"Error: {named} " in result.stderr
+    assert not (folder / "model").exists()
+
+
+@pytest.mark.parametrize("options", [["--structure", "tree"], ["--match-on", "age"]])
+def test_options_of_attacks_and_lifts_that_are_not_asked_for_are_refused(folder: Path, options: list[str]) -> None:
+    _fit(folder)
+    CliRunner().invoke(synth, ["sample", str(folder / "model"), "-n", "100", "-o", str(folder / "made.parquet")])
+
+    result = _reported(folder, *options)
+
+    assert result.exit_code == 2
+    assert options[0] in result.stderr
+
+
+def test_a_table_on_stdout_says_on_stderr_what_is_guaranteed(folder: Path) -> None:
+    _fit(folder, "--insecure-fixed-noise", "7")
+
+    assert "fixed noise: no guarantee" in CliRunner().invoke(synth, ["sample", str(folder / "model"), "-n", "9"]).stderr
+
+
+def test_a_model_file_with_any_byte_changed_is_read_or_refused(folder: Path) -> None:
+    _fit(folder)
+    data = (folder / "model").read_bytes()
+    for place in range(0, len(data), 97):
+        (folder / "model").write_bytes(data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :])
+        result = CliRunner().invoke(synth, ["sample", str(folder / "model"), "-n", "1"])
+        assert result.exit_code == 0 or isinstance(result.exception, BadInputError), place
 
 
 def test_something_else_is_not_a_model(folder: Path) -> None:

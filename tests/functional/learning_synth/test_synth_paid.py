@@ -82,6 +82,29 @@ def test_a_fit_that_fails_before_any_noise_is_not_paid_and_one_that_fails_after_
     assert _spent(folder) == PrivacyLoss.of(1, "1e-6")
 
 
+def test_nothing_is_paid_for_what_could_not_be_written(folder: Path) -> None:
+    nowhere = str(folder / "nowhere" / "m")
+    assert isinstance(_fit(folder, "--epsilon", "1", "-o", nowhere).exception, BadInputError)
+
+    files = [str(folder / name) for name in ("first.parquet", "second.parquet")]
+    schema = str(folder / "schema.json")
+    pair = ["pair", *files, "--schema", schema, "--second-schema", schema, "--epsilon", "1", "-n", "9"]
+    made = str(folder / "made")
+    for second, expected in ((nowhere, 1), (made, 2)):
+        where = ["--second-rows", "9", "-o", made, "--second-output", second]
+        assert CliRunner().invoke(synth, [*pair, *where, *_ledger(folder)]).exit_code == expected
+    assert not (folder / "made").exists()
+    assert not (folder / "ledger.sqlite").exists()
+
+
+def test_a_domain_of_the_wrong_type_is_refused_before_anything_is_paid(folder: Path) -> None:
+    domains = folder / "domains.json"
+    for wrong in ({"values": ["a"]}, {"span": [0, 9]}):
+        domains.write_text(json.dumps({"slot": wrong}))
+        assert isinstance(_fit(folder, "--epsilon", "1", "--domains", str(domains)).exception, BadInputError)
+    assert _spent(folder) == PrivacyLoss.of(0)
+
+
 def test_a_ledger_pays_for_guarantees_only(folder: Path) -> None:
     for more in ([], ["--epsilon", "1", "--insecure-fixed-noise", "1"]):
         assert _fit(folder, *more).exit_code == 2

@@ -28,6 +28,7 @@ NUMBER_BINS = 24
 _CELLS_PER_OCTAVE = 4
 _SPAN_CELLS = 64
 _MS_PER_HOUR, _MS_PER_DAY = 3_600_000, 86_400_000
+_MOST_DAYS, _LAST_MS = 100_000, 1 << 53
 _OCTAVE_OFFSET = 1100
 """Larger than any exponent of a float64, so that the octaves of positive numbers are positive and ascend."""
 _NULL_OCTAVE = 1 << 20
@@ -65,6 +66,40 @@ def code_for(column: Column, data: pa.ChunkedArray, public: PublicDomain | None,
             return _timestamp(column, data, public, finder)
         case Kind.LIST:
             return _list(column, data, public, finder)
+
+
+def check_domain(column: Column, arrow_type: pa.DataType, public: PublicDomain | None) -> None:
+    """Check, before anything is drawn or paid, that a public domain is one of the column's kind and type.
+
+    Raises SynthesisInputError.
+    """
+    if public is None or column.kind is Kind.BINARY:
+        return
+    takes, words = _DOMAINS[column.kind]
+    if not isinstance(public, takes):
+        raise SynthesisInputError(words, where=column.name)
+    if isinstance(public, Values):
+        plain = _plain(arrow_type)
+        try:
+            pa.array(public.values, type=plain.value_type if column.kind is Kind.LIST else plain)
+        except (pa.ArrowException, TypeError, OverflowError):
+            raise SynthesisInputError(f"a public value is no {plain}", where=column.name) from None
+    elif column.kind is Kind.TIMESTAMP and isinstance(public, Span):
+        days = (public.high - public.low) / _MS_PER_DAY
+        if days > _MOST_DAYS or max(abs(public.low), abs(public.high)) > _LAST_MS:
+            raise SynthesisInputError(
+                f"a public span of time has at most {_MOST_DAYS} days",
+                where=column.name,
+                hint="spans of time are in milliseconds since 1970",
+            )
+
+
+_DOMAINS: Mapping[Kind, tuple[tuple[type, ...], str]] = {
+    Kind.CATEGORY: ((Values,), "a category takes a public list of values"),
+    Kind.LIST: ((Values,), "a list takes a public list of values"),
+    Kind.NUMBER: ((Edges, Span), "a number takes public edges or a span"),
+    Kind.TIMESTAMP: ((Span,), "a timestamp takes a public span in milliseconds"),
+}
 
 
 def needs_finding(column: Column, public: PublicDomain | None) -> bool:
@@ -222,8 +257,6 @@ def _category(
     arrow_type = _plain(data.type)
     if isinstance(public, Values):
         return CategoryCode(public.values, arrow_type)
-    if public is not None:
-        raise SynthesisInputError("a category takes a public list of values", where=column.name)
     array = combined(data)
     return CategoryCode((*_found_values(column, array, np.arange(len(array)), finder, 1), None), arrow_type)
 
@@ -232,8 +265,6 @@ def _list(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, fi
     arrow_type = data.type
     if isinstance(public, Values):
         return ListCode(tuple(v for v in public.values if v is not None), arrow_type)
-    if public is not None:
-        raise SynthesisInputError("a list takes a public list of values", where=column.name)
     # Only elements that can be kept are counted, so that a row's influence is bounded.
     first = pc.list_slice(combined(data), 0, LIST_ELEMENTS)
     row = pc.list_parent_indices(first).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -261,8 +292,6 @@ def _number(column: Column, data: pa.ChunkedArray, public: PublicDomain | None, 
         edges = np.asarray(public.edges, float)
         n = edges.size - 1
         return NumberCode(edges[:-1], edges[1:], np.ones(n), np.arange(n), public.nullable, arrow_type)
-    if isinstance(public, Values):
-        raise SynthesisInputError("a number takes public edges or a span", where=column.name)
     finder = _required(column, finder)
     numbers = floats(data)
     is_known = np.isfinite(numbers)
@@ -293,8 +322,6 @@ def _timestamp(
     if isinstance(public, Span):
         first, last = int(public.low) // _MS_PER_DAY, int(public.high - 1) // _MS_PER_DAY
         return TimestampCode(np.arange(first, last + 1), data.type, public.nullable)
-    if public is not None:
-        raise SynthesisInputError("a timestamp takes a public span in milliseconds", where=column.name)
     # Nulls are one more "day", so that whether they occur is itself found under DP.
     day_of_row = np.where(_is_null(data), _NULL_DAY, milliseconds(data) // _MS_PER_DAY)
     days, day = np.unique(day_of_row, return_inverse=True)
@@ -375,8 +402,8 @@ def _plain(arrow_type: pa.DataType) -> pa.DataType:
 
 
 def floats(column: pa.ChunkedArray) -> Floats:
-    """float64[B], nulls as NaN."""
-    numbers: Floats = combined(column).cast(pa.float64()).to_numpy(zero_copy_only=False)
+    """float64[B], nulls as NaN; integers beyond 2^53 are rounded."""
+    numbers: Floats = combined(column).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 

@@ -23,6 +23,7 @@ _GRID = 1 << 12
 """Steps of 1 in a weighted count."""
 
 Value = str | int | float | bool | None
+_SCALARS = (str, int, float, bool)
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,8 @@ class Edges:
     nullable: bool = False
 
     def __post_init__(self) -> None:
-        if len(self.edges) < 2 or any(a >= b for a, b in zip(self.edges, self.edges[1:], strict=False)):
+        ascend = all(a < b for a, b in zip(self.edges, self.edges[1:], strict=False))
+        if len(self.edges) < 2 or not ascend or not all(map(math.isfinite, self.edges)):
             raise SynthesisInputError("public edges must be at least two ascending numbers")
 
 
@@ -57,8 +59,8 @@ class Span:
     nullable: bool = False
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise SynthesisInputError("a public span needs low below high")
+        if not -math.inf < self.low < self.high < math.inf:
+            raise SynthesisInputError("a public span needs low below high, both finite")
 
 
 PublicDomain = Values | Edges | Span
@@ -183,7 +185,7 @@ def from_json(value: object) -> dict[str, PublicDomain]:
 
 def _domain_from_json(name: str, entry: object) -> PublicDomain:
     match entry:
-        case {"values": list(values), **rest} if not rest:
+        case {"values": list(values), **rest} if not rest and all(v is None or isinstance(v, _SCALARS) for v in values):
             return Values(tuple(values))
         case {"edges": list(edges), **rest} if not set(rest) - {"nullable"} and all(map(_is_number, edges)):
             return Edges(tuple(edges), bool(rest.get("nullable")))

@@ -25,7 +25,7 @@ from adyton.learning.synth.bounding import bounded_rows, rank_within
 from adyton.learning.synth.domains import PublicDomain, Values
 from adyton.learning.synth.errors import SynthesisInputError
 from adyton.learning.synth.noise import Ints, noise_from
-from adyton.learning.synth.synthesizer import SynthesizerModel, fit
+from adyton.learning.synth.synthesizer import SynthesizerModel, check_binary, fit
 
 _PROFILES = ("profile of the first table", "profile of the second table")
 MOST_ROWS_PER_USER = 8
@@ -66,10 +66,15 @@ def fit_linked(
     """
     if not 1 <= max_rows_per_user <= MOST_ROWS_PER_USER:
         raise SynthesisInputError(f"linked tables take 1 to {MOST_ROWS_PER_USER} rows per user")
+    if unknown := set(domains or {}) - {*first_schema.names, *second_schema.names}:
+        raise SynthesisInputError(f"public domains for columns that do not exist: {', '.join(sorted(unknown))}")
     noise = noise_from(source)
     tables, users, clicks = [], [], []
     for table, schema in ((first, first_schema), (second, second_schema)):
         schema.check(table)
+        check_binary(table, schema)
+        if table[schema.user_id.name].null_count:
+            raise SynthesisInputError("the user id must not be null", where=schema.user_id.name)
         ids = table[schema.user_id.name].cast(pa.string()).to_numpy(zero_copy_only=False)
         number = np.unique(ids, return_inverse=True)[1].astype(np.int64)
         kept = bounded_rows(number, max_rows_per_user, noise.keys(number.size))

@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import zipfile
+import zlib
 from fractions import Fraction
 from typing import Any
 
@@ -64,7 +65,9 @@ def from_bytes(data: bytes) -> SynthesizerModel:
         if header["format"] != FORMAT:
             raise SynthesisInputError("the synthesizer was written by another version")
         return _model(header, arrays)
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except (
+        ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, pa.ArrowException
+    ) as error:  # fmt: skip
         raise SynthesisInputError("this file is not a synthesizer", hint="make one with `adyton synth fit`") from error
 
 

@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 from adyton.kernel.chance import RandomSource
 from adyton.kernel.ledger import PrivacyLoss
 from adyton.kernel.records import SyntheticTable
-from adyton.learning.schema import Column, Role, TableSchema
+from adyton.learning.schema import Column, Kind, Role, TableSchema
 from adyton.learning.synth.accounting import ACCOUNTANT, Spending, rho_for, scale_for
 from adyton.learning.synth.bounding import bounded_rows, rank_within
 from adyton.learning.synth.coded_table import CodedTable, Codes, narrow
-from adyton.learning.synth.codes import ColumnCode, code_for, needs_finding
+from adyton.learning.synth.codes import ColumnCode, check_domain, code_for, needs_finding
 from adyton.learning.synth.domains import Finder, PublicDomain
 from adyton.learning.synth.errors import SynthesisInputError
 from adyton.learning.synth.estimate import Floats, onto_simplex
@@ -142,8 +142,11 @@ def fit(
     Raises SynthesisInputError for parameters, schemas and domains that do not fit, TableError for the table.
     """
     schema.check(table)
+    check_binary(table, schema)
     domains = dict(domains or {})
     columns = _synthesized(schema, domains)
+    for column in columns:
+        check_domain(column, table.schema.field(column.name).type, domains.get(column.name))
     if unit not in ("user", "row"):
         raise SynthesisInputError(f"unit must be 'user' or 'row', got {unit!r}")
     if max_rows_per_user < 1:
@@ -227,6 +230,23 @@ def _synthesized(schema: TableSchema, domains: Mapping[str, PublicDomain]) -> tu
     if not any(c.role is not Role.LABEL for c in columns):
         raise SynthesisInputError("the schema has no column to synthesize besides the label")
     return columns
+
+
+def check_binary(table: Columns, schema: TableSchema) -> None:
+    """Check that binary columns hold 0 and 1: anything else would be counted as the last of the two.
+
+    Raises SynthesisInputError naming the first column that does not.
+    """
+    for column in schema.columns:
+        if column.kind is not Kind.BINARY or column.role is Role.IGNORED:
+            continue
+        distinct = table.column(column.name).unique()
+        if not set(distinct.to_pylist()) <= {0, 1}:
+            raise SynthesisInputError(
+                "a binary column must hold 0 and 1 only",
+                where=column.name,
+                hint="write 0 for -1; leave rows without a value out, or declare the column a category",
+            )
 
 
 def _user_numbers(table: Columns, schema: TableSchema) -> Ints:
