@@ -29,7 +29,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from adyton.auction.errors import ConfigError
-from adyton.auction.services.http_app import bind, http_server
+from adyton.auction.services.http_app import http_server
+from adyton.auction.services.listening import bind
 from adyton.auction.services.run import stop_on_signals
 from adyton.kernel.clock import Clock, SystemClock
 
@@ -165,9 +166,9 @@ async def serve_collector(
     store = ReportStore(folder, clock)
     try:
         await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-        listener = bind(address)
-    except (OSError, ValueError) as error:
-        raise ConfigError("the folder or the address cannot be used", where=f"{folder}, {address}") from error
+    except OSError as error:
+        raise ConfigError(f"the folder cannot be made ({error.strerror})", where=str(folder)) from error
+    listener = bind(address)
     stop = stop_on_signals()
     server = http_server(build_collector(store, clock))
     serving = asyncio.create_task(server.serve(sockets=[listener]))

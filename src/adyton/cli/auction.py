@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from adyton.cli.keys import keys
+from adyton.cli.log_level import log_level_option
 
 if TYPE_CHECKING:
     from adyton.auction.keys.attestation import AttestedCaller
@@ -39,7 +40,7 @@ def auction() -> None:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="The software TPM of --evidence dev-tpm, as `adyton cleanroom tpm` makes it.",
 )
-@click.option("--log-level", default="WARNING", show_default=True, help="Least level that is logged to stderr.")
+@log_level_option
 def serve(
     config_file: Path | None,
     is_whole_stack: bool,
@@ -60,7 +61,7 @@ def serve(
         raise click.UsageError("--all uses the test key and needs no --evidence")
     if (evidence == "dev-tpm") != (tpm_folder is not None):
         raise click.UsageError("--evidence dev-tpm and --tpm FOLDER belong together")
-    log_to_stderr(log_level.upper())
+    log_to_stderr(log_level)
     if is_whole_stack:
         from adyton.auction.services.demo_stack import serve_demo_stack
 
@@ -92,13 +93,13 @@ def _caller(evidence: str | None, tpm_folder: Path | None) -> Iterator[AttestedC
 @click.option(
     "--listen", default="127.0.0.1:0", show_default=True, help="Address as host:port; port 0 is any free one."
 )
-@click.option("--log-level", default="WARNING", show_default=True, help="Least level that is logged to stderr.")
+@log_level_option
 def collector(out: Path, listen: str, log_level: str) -> None:
     """Receive win and event reports and store them as Parquet. POST /flush and SIGTERM write what is pending."""
     from adyton.auction.collector import serve_collector
     from adyton.auction.services.telemetry import log_to_stderr
 
-    log_to_stderr(log_level.upper())
+    log_to_stderr(log_level)
     asyncio.run(serve_collector(out, listen, announce=click.echo))
 
 

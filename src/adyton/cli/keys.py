@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from adyton.cli.log_level import log_level_option
 from adyton.kernel.errors import BadInputError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -72,7 +73,7 @@ def measure(dev_tpm: bool) -> None:
 @click.option("--crl", "revocation_lists", multiple=True, type=_FILE, help="AMD's or Intel's lists.")
 @click.option("--collateral", type=_FILE, help="Intel's collateral as JSON.")
 @click.option("--audience", help="The aud that Confidential Space tokens must carry.")
-@click.option("--log-level", default="WARNING", show_default=True, help="Least level that is logged to stderr.")
+@log_level_option
 def serve(
     store: Path,
     broker_store: Path,
@@ -108,7 +109,7 @@ def serve(
         raise click.UsageError("--share-with is for the first coordinator, --take-shares for the second")
     if (share_with is not None or take_shares) != (exchange_key_file is not None):
         raise click.UsageError("--exchange-key goes with --share-with or --take-shares")
-    log_to_stderr(log_level.upper())
+    log_to_stderr(log_level)
     if allow_dev:
         click.echo("warning: DEVELOPMENT evidence is accepted: anybody can make it, and get the keys", err=True)
     secret = exchange_key_file.read_bytes() if exchange_key_file is not None else b""

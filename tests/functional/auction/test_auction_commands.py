@@ -104,3 +104,24 @@ def test_services_start_without_torch_and_other_heavy_libraries() -> None:
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
     assert found.strip() == "[]"
+
+
+def test_a_second_process_does_not_share_a_port(tmp_path: Path) -> None:
+    """Two on one port would each get some of the calls, with other keys and other code."""
+    with command("collector", "--out", str(tmp_path)) as (collector, _), command("serve", "--all") as (stack, _):
+        (tmp_path / "score.js").write_text("function scoreAd() { return 1 }")
+        for member, taken in (
+            ("listen", stack["processes"]["seller.example"]["grpc"]),
+            ("http_listen", collector["http"]),
+        ):
+            document = {"name": "s", "test_mode": True, "auction": {"score_ad": "score.js"}, member: taken}
+            (tmp_path / "config.json").write_text(json.dumps(document))
+            arguments = ["serve", "--config", str(tmp_path / "config.json")]
+            ended = subprocess.run(
+                [sys.executable, "-m", "adyton.cli.main", "auction", *arguments],
+                capture_output=True, text=True, timeout=60, check=False,
+            )  # fmt: skip
+            assert ended.returncode == 10
+            assert f"error: {taken}: the address cannot be bound" in ended.stderr
+            assert "Traceback" not in ended.stderr
+            assert ended.stdout == ""

@@ -33,7 +33,8 @@ from adyton.auction.keys.json_members import to_base64
 from adyton.auction.keys.rotation import KeyShare, KeyType, RotationPolicy, keys_missing, list_max_age_s, make_shares
 from adyton.auction.keys.store import KeyStore
 from adyton.auction.keys.wire import CHALLENGE_PATH, GRANT_HEADER, PRIVATE_PATH, PUBLIC_PATH, keys_to_json
-from adyton.auction.services.http_app import bind, http_server
+from adyton.auction.services.http_app import http_server
+from adyton.auction.services.listening import bind
 from adyton.kernel.chance import OsRandom, RandomSource
 from adyton.kernel.clock import Clock, SystemClock
 from adyton.kernel.errors import AdytonError, BadInputError, RefusedError, UnavailableError
@@ -211,10 +212,7 @@ async def running_key_service(
 
     Raises ConfigError if the address cannot be bound, KeyServiceDownError if the first keys cannot be made.
     """
-    try:
-        listener = bind(listen)
-    except (OSError, ValueError) as error:
-        raise ConfigError("the address cannot be bound", where=listen) from error
+    listener = bind(listen)
     server = http_server(build_key_app(coordinator, encryption_uri=encryption_uri), max_header_bytes=256 * 1024)
     await coordinator.rotate()
     serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -47,12 +47,13 @@ from adyton.auction.services.clients import (
 )
 from adyton.auction.services.code_store import BlobFetcher, ScriptStore
 from adyton.auction.services.egress_schemas import EgressSchemaStore, validate_hook
-from adyton.auction.services.http_app import bind, build_app, http_server
+from adyton.auction.services.http_app import build_app, http_server
 from adyton.auction.services.inference import InferenceSide, open_inference
 from adyton.auction.services.key_material import KeyMaterial
 from adyton.auction.services.key_source import load_keys, refresh_keys
 from adyton.auction.services.key_value import KeyValueService
 from adyton.auction.services.kv_calls import KeyValueCalls
+from adyton.auction.services.listening import EXCLUSIVE_PORT, add_port, bind
 from adyton.auction.services.ports import AuctionPort, BiddingPort, KeyValuePort
 from adyton.auction.services.seller_front_end import SellerFrontEndService
 from adyton.auction.services.servicers import Guard, KeyValueServicer, RefuseMalformed, add_calls_to_server
@@ -151,7 +152,7 @@ class PartyProcess:
         seller_front_end = self._seller_front_end(auction, key_value, keys)
         await self.refresh_code()
 
-        server = grpc.aio.server(interceptors=[RefuseMalformed()], options=CHANNEL_OPTIONS)
+        server = grpc.aio.server(interceptors=[RefuseMalformed()], options=(*CHANNEL_OPTIONS, EXCLUSIVE_PORT))
         guard, names = Guard(self.metrics), [health_pb2.DESCRIPTOR.services_by_name["Health"].full_name]
         calls: list[Call[Any, Any]] = []
         if seller_front_end is not None:
@@ -172,15 +173,11 @@ class PartyProcess:
         health = grpc_health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-        host = config.listen.rpartition(":")[0]
-        try:
-            port = server.add_insecure_port(config.listen)
-        except RuntimeError as error:
-            raise ConfigError("the address cannot be bound", where=config.listen, hint="is it in use?") from error
+        address = add_port(server, config.listen)
         await server.start()
         stack.push_async_callback(server.stop, _STOP_GRACE_S)
         http_address = await self._serve_http(guard, calls, kv_calls)
-        self._addresses = Addresses(f"{host}:{port}", http_address)
+        self._addresses = Addresses(address, http_address)
         for name in ("", *names):
             await health.set(name, health_pb2.HealthCheckResponse.SERVING)
         stack.push_async_callback(health.enter_graceful_shutdown)
@@ -380,10 +377,7 @@ class PartyProcess:
     ) -> str | None:
         if self.config.http_listen is None:
             return None
-        try:
-            listener = bind(self.config.http_listen)
-        except OSError as error:
-            raise ConfigError("the address cannot be bound", where=self.config.http_listen) from error
+        listener = bind(self.config.http_listen)
         app = build_app(metrics=self.metrics, guard=guard, calls=calls, key_value=key_value)
         server = http_server(app)
         task = asyncio.create_task(server.serve(sockets=[listener]))
