@@ -221,7 +221,7 @@ class ProcessConfig(Section):
     code_fetch_period_ms: how often scripts from URLs and files are looked at again.
     """
 
-    name: str
+    name: str = Field(min_length=1)
     listen: str = "127.0.0.1:0"
     http_listen: str | None = None
     test_mode: bool = False
@@ -281,7 +281,7 @@ def parse_config(document: object) -> ProcessConfig:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "configuration"
-        raise ConfigError(first["msg"], where=where) from error
+        raise ConfigError(first["msg"].removeprefix("Value error, "), where=where) from error
 
 
 def load_config(path: Path) -> ProcessConfig:
@@ -295,7 +295,10 @@ def load_config(path: Path) -> ProcessConfig:
         raise ConfigError("the configuration cannot be read", where=str(path)) from error
     except ValueError as error:
         raise ConfigError("the configuration is not JSON", where=str(path)) from error
-    return anchored(parse_config(document), path.resolve().parent)
+    try:
+        return anchored(parse_config(document), path.resolve().parent)
+    except ConfigError as error:
+        raise error.inside(str(path)) from error.__cause__
 
 
 def anchored(config: ProcessConfig, folder: Path) -> ProcessConfig:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import re
 from pathlib import Path
 
 import click
@@ -13,6 +15,21 @@ from adyton.kernel.errors import BadInputError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _NEW_FILE = click.Path(dir_okay=False, path_type=Path)
+_MAX_DAYS = 3650
+_MEASUREMENT = re.compile(r"(?:[0-9a-fA-F]{2}){32,64}")
+
+
+def _measurements(_ctx: click.Context, _param: click.Parameter, texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        if not _MEASUREMENT.fullmatch(text):
+            raise click.BadParameter(f"{text!r} is not the hex of 32 to 64 bytes, so no code could get keys")
+    return texts
+
+
+def _days(_ctx: click.Context, _param: click.Parameter, days: float) -> float:
+    if math.isnan(days):  # no range keeps it out
+        raise click.BadParameter("nan is no number of days")
+    return days
 
 
 @click.group()
@@ -44,6 +61,8 @@ def exchange_key(path: Path) -> None:
         path.write_bytes(OsRandom().token(EXCHANGE_KEY_BYTES))
     except FileExistsError as error:
         raise BadInputError("the file exists", where=str(path), hint="choose another name") from error
+    except OSError as error:
+        raise BadInputError(f"the file cannot be written ({error.strerror})", where=str(path)) from error
 
 
 @keys.command()
@@ -60,14 +79,27 @@ def measure(dev_tpm: bool) -> None:
 @click.option("--broker-store", type=_NEW_FILE, required=True, help="Nonces and the log of releases (SQLite).")
 @click.option("--name", default="coordinator", show_default=True, help="This coordinator's name in its log.")
 @click.option("--listen", default="127.0.0.1:0", show_default=True, help="Address as host:port.")
-@click.option("--measurement", "measurements", multiple=True, required=True, help="Code that may have keys, in hex.")
+@click.option(
+    "--measurement",
+    "measurements",
+    multiple=True,
+    required=True,
+    callback=_measurements,
+    help="Code that may have keys, in hex.",
+)
 @click.option("--allow-dev", is_flag=True, help="Release to DEVELOPMENT evidence, which protects nothing.")
 @click.option("--share-with", help="URL of the second coordinator: split every key with it.")
 @click.option("--take-shares", is_flag=True, help="Be the second coordinator.")
 @click.option("--exchange-key", "exchange_key_file", type=_FILE, help="The secret of the two coordinators.")
 @click.option("--published", type=click.IntRange(1, 100), default=5, show_default=True, help="Keys on the list.")
-@click.option("--publish-days", type=click.FloatRange(min=0, min_open=True), default=30.0, show_default=True)
-@click.option("--grace-days", type=click.FloatRange(min=0), default=15.0, show_default=True)
+@click.option(
+    "--publish-days",
+    type=click.FloatRange(0, _MAX_DAYS, min_open=True),
+    default=30.0,
+    show_default=True,
+    callback=_days,
+)
+@click.option("--grace-days", type=click.FloatRange(0, _MAX_DAYS), default=15.0, show_default=True, callback=_days)
 @click.option("--list-age-s", type=click.IntRange(0), default=14 * 86_400, show_default=True, help="Longest max-age.")
 @click.option("--trust", "trust_anchors", multiple=True, type=_FILE, help="A JWKS, or a TPM's key or issuer.")
 @click.option("--crl", "revocation_lists", multiple=True, type=_FILE, help="AMD's or Intel's lists.")

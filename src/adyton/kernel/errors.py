@@ -14,6 +14,7 @@ and `exit_code` hold everywhere. No message may contain a row value, a signal, a
 from __future__ import annotations
 
 from enum import Enum
+from typing import Self
 
 
 class Fault(Enum):
@@ -44,6 +45,11 @@ class AdytonError(Exception):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}" if self.where else self.what
+
+    def inside(self, place: str) -> Self:
+        """The same error, whose `where` now begins with `place`, such as the file that holds a wrong member."""
+        self.where = f"{place}, {self.where}" if self.where else place
+        return self
 
     def as_json(self) -> dict[str, str | None]:
         """The one JSON error shape: {"error", "what", "where", "fault", "hint"}."""

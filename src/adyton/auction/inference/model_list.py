@@ -58,7 +58,7 @@ class FolderBucket:
         try:
             return await asyncio.to_thread(self._inside(self._list_path).read_bytes)
         except OSError as error:
-            raise ModelListError(f"the model list cannot be read ({type(error).__name__})") from error
+            raise ModelListError(f"the list cannot be read ({error.strerror})", where=self._list_path) from error
 
     async def read_model(self, model_path: str) -> Mapping[str, bytes]:
         return await asyncio.to_thread(self._read_model, model_path)

@@ -15,6 +15,7 @@ from adyton.auction.config import ScriptSource
 from adyton.auction.errors import CodeFetchError, UnknownVersionError
 from adyton.auction.services.buckets import MAX_BLOB_BYTES, Bucket, open_bucket
 from adyton.kernel.errors import AdytonError
+from adyton.sandbox.errors import UdfLoadError
 from adyton.sandbox.pool import SandboxPool
 from adyton.sandbox.values import UdfHandle, UdfKind
 
@@ -133,6 +134,8 @@ class ScriptStore:
             except AdytonError as error:
                 is_own = blob.bucket is None or version == ""
                 if version not in self._handles and is_own:
+                    if isinstance(error, UdfLoadError):
+                        error.where = str(blob)  # the sandbox knows an owner and a digest
                     raise
                 _log.warning("version %s is not loaded anew: %s", blob, error)
                 continue

@@ -153,7 +153,10 @@ async def open_inference(
             if config.models is not None:
                 bucket = open_model_bucket(config.models, config.model_list, timeout_s=fetch_timeout_s)
                 follower = ModelListFollower(client, bucket, clock)
-                await follower.sync()
+                try:
+                    await follower.sync()
+                except AdytonError as error:
+                    raise error.inside(config.models) from error.__cause__
                 task = asyncio.create_task(follower.run(config.fetch_period_ms))
                 stack.push_async_callback(_cancelled, task)
             servicer, hooks = InferenceServicer(client), client.hooks()

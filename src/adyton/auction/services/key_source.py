@@ -21,7 +21,7 @@ from adyton.auction.keys.attestation import AttestedCaller
 from adyton.auction.services.code_store import BlobFetcher
 from adyton.auction.services.key_material import KeyMaterial
 from adyton.kernel.chance import OsRandom, RandomSource
-from adyton.protocol.errors import KeyListError
+from adyton.protocol.errors import KeyListError, TestKeyRefusedError
 from adyton.protocol.keys import KeyRing, PrivateKey, key_id_of, kms_id_of, parse_public_key_list, print_public_key_list
 
 
@@ -33,7 +33,11 @@ async def load_keys(config: KeysConfig, fetcher: BlobFetcher, *, caller: Atteste
     CodeFetchError, and what `fetch_private_keys` raises.
     """
     if config.private_keys is not None:
-        private = parse_private_keys(await fetcher.fetch(config.private_keys))
+        text = await fetcher.fetch(config.private_keys)
+        try:
+            ring = KeyRing(parse_private_keys(text))
+        except (ConfigError, KeyListError, TestKeyRefusedError) as error:
+            raise error.inside(config.private_keys) from error.__cause__
     elif caller is None:
         raise ConfigError(
             "coordinators release keys to attested services only", where="keys.coordinators", hint="give --evidence"
@@ -44,7 +48,13 @@ async def load_keys(config: KeysConfig, fetcher: BlobFetcher, *, caller: Atteste
         private = await fetch_private_keys(config.coordinators, caller, max_age_s=config.max_age_s)
         if not private:
             raise ConfigError("the coordinators hold no key that is whole", where="keys.coordinators")
-    return KeyMaterial(KeyRing(private), parse_public_key_list(await fetcher.fetch(config.public_keys)))
+        ring = KeyRing(private)
+    text = await fetcher.fetch(config.public_keys)
+    try:
+        public = parse_public_key_list(text)
+    except (KeyListError, TestKeyRefusedError) as error:
+        raise error.inside(config.public_keys) from error.__cause__
+    return KeyMaterial(ring, public)
 
 
 async def refresh_keys(
@@ -81,7 +91,8 @@ def write_new_keys(
 ) -> None:
     """Make `n_keys` (1...255) new pairs and write both documents; the private one is readable by its owner only.
 
-    Raises ConfigError if there is a private file already: keys in use must not vanish.
+    Raises ConfigError if one of them cannot be written; then neither is there. Also if there is a private file already:
+    keys in use must not vanish.
     """
     source = source or OsRandom()
     numbers = sorted({1 + byte % 255 for byte in source.token(64 * n_keys)})[:n_keys]
@@ -95,4 +106,10 @@ def write_new_keys(
         raise ConfigError("the private key file cannot be written", where=str(private_file)) from error
     with os.fdopen(descriptor, "w") as file:
         json.dump({"keys": entries}, file)
-    public_file.write_text(print_public_key_list(key.public_key for key in keys))
+    try:
+        public_file.write_text(print_public_key_list(key.public_key for key in keys))
+    except OSError as error:
+        private_file.unlink()  # keys that nobody can be told are of no use
+        raise ConfigError(
+            f"the public key list cannot be written ({error.strerror})", where=str(public_file)
+        ) from error
