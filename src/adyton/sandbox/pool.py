@@ -415,7 +415,8 @@ class SandboxPool:
                 # `close` empties this queue once all tasks, this one included, have ended.
                 self._spares.append(await self._start_worker())
         except AdytonError as error:
-            _log.warning("no spare sandbox worker: %s", error)
+            if not self._closed:  # a pool that closes while it fills needs no spares
+                _log.warning("no spare sandbox worker: %s", error)
         finally:
             self._refilling = False
 

@@ -376,3 +376,13 @@ def test_a_worker_that_hears_a_surprise_ends_at_once_whatever_its_script_catches
             await pool.call(handle, "f", [], deadline_ms=10_000, hooks={"runInference": surprise})
 
     in_a_pool(work)
+
+
+def test_a_pool_that_closes_at_once_warns_of_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    async def open_and_close() -> None:
+        async with SandboxPool():
+            pass
+
+    asyncio.run(open_and_close())
+
+    assert [record.message for record in caplog.records] == []
