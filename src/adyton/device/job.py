@@ -10,6 +10,7 @@ from adyton.device.encoding import Step
 from adyton.device.errors import AdTechServerError, EncodingError
 from adyton.device.records import EncodedPayload, Encoder
 from adyton.device.runtime import EncoderRuntime
+from adyton.device.signals import is_expired
 from adyton.device.store import DeviceStore
 from adyton.device.web import Web
 from adyton.kernel.clock import Clock
@@ -74,7 +75,9 @@ class EncodingJob:
         self._store.store_encoder_code(buyer, code, version, self._clock.now_ms())
 
     async def _encode(self, buyer: BuyerId) -> EncodingOutcome:
-        encoder, signals = self._store.encoder(buyer), self._store.signals(buyer)
+        now_ms = self._clock.now_ms()
+        signals = [s for s in self._store.signals(buyer) if not is_expired(s.created_at_ms, now_ms)]
+        encoder = self._store.encoder(buyer)
         revision = self._store.signal_revision(buyer)
         step = encoding.next_step(
             encoder, self._store.payload(buyer), has_signals=bool(signals), signal_revision=revision

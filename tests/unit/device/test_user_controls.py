@@ -566,3 +566,20 @@ def test_reporting_urls_of_others_and_too_many_beacons_are_dropped() -> None:
     assert outcome.buyer_urls.reporting_url == ""
     assert list(outcome.buyer_urls.beacons) == [f"event-{n:02}" for n in range(10)]
     assert outcome.seller_urls.reporting_url == "https://r.seller.example/w"
+
+
+def test_an_expired_signal_is_not_encoded_though_no_maintenance_came_by() -> None:
+    device, clock, _ = make()
+    device.apply_update(BUYER, "com.news", update(b"old"))
+    clock.advance_ms(1)
+    device.apply_update(BUYER, "com.news", json.dumps({"put": {"AAAAAg==": base64.b64encode(b"new").decode()}}))
+    device.install_encoder(BUYER, "code")
+    clock.advance_ms(TIME_TO_LIVE_MS)
+
+    assert encode(device) == {BUYER: Step.RUN}
+    payload = device._store.payload(BUYER)
+    assert payload is not None
+    assert payload.data == b"new"
+    clock.advance_ms(1)
+    assert encode(device) == {BUYER: Step.DELETE_ENCODER}
+    assert device._store.payload(BUYER) is None
