@@ -94,6 +94,8 @@ def test_one_wrong_member_loses_all_bids(reply: bytes) -> None:
 
 def test_more_bids_than_allowed_are_none_and_no_error() -> None:
     assert parse_bids(b'[{"bid":1},{"bid":1},{"bid":1}]', multi_bid_limit=2) == ()
+    assert parse_bids(b'[{"bid":1}]', multi_bid_limit=0) == ()
+    assert [bid.bid for bid in parse_bids(b'{"bid":1}', multi_bid_limit=0)] == [1.0]
     assert parse_bids(b"null", multi_bid_limit=2) == ()
     assert parse_bids(b"[]", multi_bid_limit=2) == ()
 

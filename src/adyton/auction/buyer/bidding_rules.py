@@ -81,7 +81,8 @@ def generate_bid_arguments(
 def parse_bids(reply_json: bytes, *, multi_bid_limit: int) -> tuple[ba.ProtectedAppSignalsAdWithBid, ...]:
     """The bids that `generateBid` returned: one object, or an array of at most `multi_bid_limit`.
 
-    A longer array gives no bids at all. null gives none.
+    A longer array gives no bids at all. null gives none. An object alone is one bid whatever the limit, also none that
+    a caller without a limit (0) sends.
     Raises ScriptError if any member of any bid is unknown or has the wrong type: then all bids are lost.
     """
     try:
@@ -90,9 +91,9 @@ def parse_bids(reply_json: bytes, *, multi_bid_limit: int) -> tuple[ba.Protected
         raise ScriptError("generateBid returned no JSON") from error
     if reply is None:
         return ()
-    entries = reply if isinstance(reply, list) else [reply]
-    if len(entries) > multi_bid_limit:
+    if isinstance(reply, list) and len(reply) > multi_bid_limit:
         return ()
+    entries = reply if isinstance(reply, list) else [reply]
     bids = []
     for entry in entries:
         if not isinstance(entry, dict):
