@@ -293,7 +293,7 @@ def load_config(path: Path) -> ProcessConfig:
         document = json.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigError("the configuration cannot be read", where=str(path)) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError("the configuration is not JSON", where=str(path)) from error
     try:
         return anchored(parse_config(document), path.resolve().parent)

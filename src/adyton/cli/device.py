@@ -19,22 +19,28 @@ from rich.console import Console
 from rich.table import Table
 
 from adyton.cli.ad_server import select_ad
+from adyton.cli.input_file import about, read_input
 from adyton.device.auction import AdSelectionOutcome, AuctionPolicy, SellerConfiguration
 from adyton.device.device import Device
 from adyton.device.enrolment import OPEN_ENROLMENT, parse_enrolment
-from adyton.device.errors import DeviceStoreError
+from adyton.device.errors import AdTechServerError, DeviceStoreError
 from adyton.device.reporting import Destination, ReportOutcome
 from adyton.device.runtime import SandboxEncoder
 from adyton.device.vault import load_device_key
 from adyton.device.web import Web
 from adyton.kernel.clock import iso_utc
 from adyton.kernel.errors import BadInputError, PeerError
+from adyton.protocol.errors import SignalUpdateError
 from adyton.protocol.keys import TEST_MODE_KEY, PublicKey, parse_public_key_list
 from adyton.protocol.ohttp import Label
 from adyton.sandbox.pool import SandboxPool
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _INPUT = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+_SELECTION_ID = click.IntRange(1, 2**63 - 1)
+_ENCODER_VERSION = click.IntRange(-(2**31), 2**31 - 1)
+_REQUEST_BYTES = click.IntRange(64, 4 * 1024 * 1024)
+"""Up to what a gRPC server takes unless it is told otherwise."""
 _T = TypeVar("_T")
 
 
@@ -83,8 +89,8 @@ def device(
 ) -> None:
     """Play a device: signals, encoding, auctions, user controls."""
     pairs = [route.partition("=") for route in routes]
-    if any(not host or not url for host, _, url in pairs):
-        raise click.BadParameter("a route is HOST=URL", param_hint="--route")
+    if any(not host or not url.startswith(("http://", "https://")) for host, _, url in pairs):
+        raise click.BadParameter("a route is HOST=URL, with an http or https URL", param_hint="--route")
     ctx.obj = _Settings(home, enrolment, authority, {host: url for host, _, url in pairs}, enforce_foreground)
 
 
@@ -120,7 +126,10 @@ def update(
                 uri, package=package, is_foreground=not background, buyer=buyer, verification_token=token
             )
         elif path is not None and buyer is not None:
-            opened.apply_update(buyer, package, _read(path))
+            try:
+                opened.apply_update(buyer, package, read_input(path))
+            except SignalUpdateError as error:
+                raise error.inside(str(path)) from error
 
     _with_device(settings, run)
 
@@ -160,11 +169,18 @@ def apps(settings: _Settings, as_json: bool) -> None:
 @device.command("install-encoder")
 @click.option("--buyer", required=True)
 @click.option("--script", type=_INPUT, required=True, help="JavaScript with encodeSignals, - for standard input.")
-@click.option("--version", type=int, default=0, show_default=True)
+@click.option("--version", type=_ENCODER_VERSION, default=0, show_default=True)
 @click.pass_obj
 def install_encoder(settings: _Settings, buyer: str, script: Path, version: int) -> None:
     """Give a buyer an encoding script from a file, as a registration with its download would."""
-    _with_device(settings, _sync(lambda opened: opened.install_encoder(buyer, _read(script), version=version)))
+
+    async def run(opened: Device) -> None:
+        try:
+            opened.install_encoder(buyer, read_input(script), version=version)
+        except AdTechServerError as error:  # here no server gave it
+            raise BadInputError(error.what, where=str(script)) from error
+
+    _with_device(settings, run)
 
 
 @device.command()
@@ -195,9 +211,7 @@ def encode(settings: _Settings, buyer: str | None, as_json: bool) -> int:
 @click.option("--legacy", is_flag=True, help="Use the legacy request format.")
 @click.option("--sfe", metavar="HOST:PORT", help="Play the ad server too: call this seller front end.")
 @click.option("--config", "config_path", type=_FILE, help="AuctionConfig as proto3 JSON, for --sfe.")
-@click.option(
-    "--max-bytes", type=click.IntRange(min=64), help="The exact size that the seller configured (padding V2)."
-)
+@click.option("--max-bytes", type=_REQUEST_BYTES, help="The exact size that the seller configured (padding V2).")
 @click.option("--unlimited-egress", is_flag=True, help="Allow the temporary unlimited egress payload.")
 @click.option(
     "--debug-token", default="", help="Consent to debugging with the servers' token; prints their debug info to stderr."
@@ -229,7 +243,8 @@ def select(
         raise click.UsageError("--sfe and --config belong together")
     keys: tuple[PublicKey, ...] = (TEST_MODE_KEY.public_key,) if test_key else ()
     if keys_path is not None:
-        keys = parse_public_key_list(keys_path.read_bytes())
+        with about(keys_path):
+            keys = parse_public_key_list(keys_path.read_bytes())
 
     async def run(opened: Device) -> dict[str, object]:
         if keys_url is not None:
@@ -257,7 +272,7 @@ def select(
 
 
 @device.command()
-@click.argument("ad_selection_id", type=int)
+@click.argument("ad_selection_id", type=_SELECTION_ID)
 @click.argument("result")
 @_json_option
 @click.pass_obj
@@ -273,7 +288,7 @@ def result(settings: _Settings, ad_selection_id: int, result: str, as_json: bool
 
 
 @device.command()
-@click.argument("ad_selection_id", type=int)
+@click.argument("ad_selection_id", type=_SELECTION_ID)
 @click.option("--event", help="Report this event instead of the impression.")
 @click.option("--data", default="", help="The event's data.")
 @click.option(
@@ -388,7 +403,10 @@ def _with_device(
     policy: AuctionPolicy | None = None,
     with_sandbox: bool = False,
 ) -> _T:
-    enrolment = OPEN_ENROLMENT if settings.enrolment is None else parse_enrolment(settings.enrolment.read_bytes())
+    enrolment = OPEN_ENROLMENT
+    if settings.enrolment is not None:
+        with about(settings.enrolment):
+            enrolment = parse_enrolment(settings.enrolment.read_bytes())
     tls = None
     if settings.authority is not None:
         try:
@@ -457,7 +475,3 @@ def _print_rows(rows: Sequence[Mapping[str, object]], columns: tuple[str, ...], 
         table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
     # A pipe has no width: lines must not be folded there.
     Console(width=None if sys.stdout.isatty() else 250).print(table)
-
-
-def _read(path: Path) -> bytes:
-    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()

@@ -10,13 +10,15 @@ from pathlib import Path
 import click
 
 from adyton.cli.egress_curve import curve
+from adyton.cli.input_file import about, read_input, refuse_two_from_stdin
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom, RandomSource
 from adyton.kernel.errors import BadInputError
 from adyton.protocol.egress_noise import noise_payload
-from adyton.protocol.egress_schema import Dialect, EgressPayload, EgressSchema, validate
+from adyton.protocol.egress_schema import MAX_SCHEMA_BITS, Dialect, EgressPayload, EgressSchema, validate
 from adyton.protocol.egress_wire import SHIPPED_PROTOCOL, decode_payload, encode_payload, from_base64, to_base64
 
 _FILE = click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path)
+_BITS = click.IntRange(1, MAX_SCHEMA_BITS)
 
 
 def _rate(_ctx: click.Context, _param: click.Parameter, text: str) -> Fraction:
@@ -54,7 +56,7 @@ def egress() -> None:
 @_payload_option
 @_dialect_option
 @click.option("--protocol", type=click.IntRange(0, 31), default=SHIPPED_PROTOCOL, show_default=True)
-@click.option("--max-bits", type=click.IntRange(1), help="Refuse more bits than this.")
+@click.option("--max-bits", type=_BITS, help="Refuse more bits than this.")
 @click.option("--pad-to-max", is_flag=True, help="Pad to --max-bits, which hides the length.")
 @click.option(
     "--noise-rate",
@@ -76,8 +78,10 @@ def encode(
     seed: int | None,
 ) -> None:
     """Print a payload's base64 wire value."""
+    refuse_two_from_stdin(schema_path, payload_path)
     schema = _schema(schema_path, dialect)
-    payload = EgressPayload.parse(schema, _read(payload_path))
+    with about(payload_path):
+        payload = EgressPayload.parse(schema, read_input(payload_path))
     if noise_rate:
         payload = noise_payload(schema, payload, _source(seed), noise_rate)
     wire = encode_payload(schema, payload, protocol=protocol, max_bits=max_bits, pad_to_max=pad_to_max)
@@ -88,7 +92,7 @@ def encode(
 @_schema_option
 @_dialect_option
 @click.option("--protocol", type=click.IntRange(0, 31), help="Insist on this protocol.")
-@click.option("--max-bits", type=click.IntRange(1), help="Also accept a value padded to this many bits.")
+@click.option("--max-bits", type=_BITS, help="Also accept a value padded to this many bits.")
 @click.option("--payload", "payload_path", type=_FILE, help="The file that holds the wire value, - for standard input.")
 @click.argument("value", required=False)
 def decode(
@@ -102,9 +106,10 @@ def decode(
     """Print the payload of a base64 wire VALUE as JSON; - reads it from standard input."""
     if (payload_path is None) == (value is None):
         raise click.UsageError("give one of VALUE and --payload FILE")
+    refuse_two_from_stdin(schema_path, payload_path, value)
     schema = _schema(schema_path, dialect)
     if payload_path is not None:
-        text = _read(payload_path).decode("ascii", "replace").strip()
+        text = read_input(payload_path).decode("ascii", "replace").strip()
     else:
         text = sys.stdin.read().strip() if value == "-" else str(value)
     payload = decode_payload(schema, from_base64(text), protocol=protocol, max_bits=max_bits)
@@ -115,12 +120,13 @@ def decode(
 @_schema_option
 @_payload_option
 @_dialect_option
-@click.option("--max-bits", type=click.IntRange(1), help="Report more bits than this as a problem.")
+@click.option("--max-bits", type=_BITS, help="Report more bits than this as a problem.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def validate_command(schema_path: Path, payload_path: Path, dialect: str, max_bits: int | None, as_json: bool) -> int:
     """Print every problem of a payload, one a line; exit code 10 if there is one."""
+    refuse_two_from_stdin(schema_path, payload_path)
     schema = _schema(schema_path, dialect)
-    problems = [str(problem) for problem in validate(_read(payload_path), schema)]
+    problems = [str(problem) for problem in validate(read_input(payload_path), schema)]
     if max_bits is not None and schema.bits > max_bits:
         problems.append(f"$: the payload has {schema.bits} bits, the limit is {max_bits}")
     if as_json:
@@ -133,11 +139,8 @@ def validate_command(schema_path: Path, payload_path: Path, dialect: str, max_bi
 
 
 def _schema(path: Path, dialect: str) -> EgressSchema:
-    return EgressSchema.parse(_read(path), dialect=Dialect(dialect))
-
-
-def _read(path: Path) -> bytes:
-    return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    with about(path):
+        return EgressSchema.parse(read_input(path), dialect=Dialect(dialect))
 
 
 def _source(seed: int | None) -> RandomSource:

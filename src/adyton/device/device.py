@@ -36,7 +36,7 @@ from adyton.device.auction import (
     seal_auction_input,
 )
 from adyton.device.delegation import PACKAGE_HEADER, ask_acknowledgement
-from adyton.device.enrolment import OPEN_ENROLMENT, Enrolment, belongs_to, check_package_name, https_host
+from adyton.device.enrolment import OPEN_ENROLMENT, Enrolment, belongs_to, check_domain, check_package_name, https_host
 from adyton.device.errors import (
     AdTechServerError,
     BackgroundCallerError,
@@ -196,7 +196,11 @@ class Device:
         self._write(BuyerId(buyer), parse_update(update_json), package)
 
     def install_encoder(self, buyer: str, script: bytes | str, *, version: int = 0, endpoint: str = "") -> None:
-        """Give a buyer an encoding script that is already here, as a registration with its download would."""
+        """Give a buyer an encoding script that is already here, as a registration with its download would.
+
+        Raises BadInputError if the buyer is no domain, AdTechServerError if the script is empty or not UTF-8.
+        """
+        check_domain(buyer)
         code = script if isinstance(script, bytes) else script.encode()
         with self._store.transaction():
             self._store.register_encoder(
@@ -320,12 +324,14 @@ class Device:
         return self._store.apps()
 
     def block_app(self, package: str) -> None:
-        """Delete an app's signals and take no new ones."""
+        """Delete an app's signals and take no new ones. Raises BadInputError if this is no app's name."""
+        check_package_name(package)
         with self._store.transaction():
             self._store.delete_app_signals(package)
             self._store.set_blocked(package, True)
 
     def unblock_app(self, package: str) -> None:
+        check_package_name(package)
         self._store.set_blocked(package, False)
 
     def reset(self) -> None:
@@ -347,12 +353,14 @@ class Device:
 
     def app_uninstalled(self, package: str) -> None:
         """Forget an app and what it stored."""
+        check_package_name(package)
         with self._store.transaction():
             self._store.delete_app_signals(package)
             self._store.forget_app(package)
 
     def app_data_cleared(self, package: str) -> None:
         """Forget what an app stored."""
+        check_package_name(package)
         self._store.delete_app_signals(package)
 
     def maintain(self, installed: Collection[str] | None = None) -> None:

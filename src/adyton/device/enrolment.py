@@ -100,7 +100,8 @@ class Enrolment:
             raise NotAllowedError("the caller's package name does not match its user id", where=package)
 
     def check_ad_tech(self, buyer: str, package: str) -> None:
-        """Raise NotAllowedError unless the ad tech is enrolled and on the app's allow-list."""
+        """Raise NotAllowedError unless the ad tech is enrolled and allowed by the app, BadInputError for no domain."""
+        check_domain(buyer)
         if not self.is_enrolled(buyer):
             raise NotAllowedError("the ad tech is not enrolled for protected signals", where=buyer)
         if not self.is_allowed(buyer, package):
@@ -122,6 +123,7 @@ class Enrolment:
 
 _PACKAGE = re.compile(r"[A-Za-z0-9_.]{1,255}")
 _URI_CHARACTERS = re.compile(r"[!-\[\]-~]+")
+_MAX_DOMAIN_CHARACTERS = 253
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?")
 OPEN_ENROLMENT = Enrolment(is_enforced=False)
 """No registry: for development and for tests of other things."""
@@ -158,6 +160,12 @@ def check_package_name(package: str) -> None:
         raise BadInputError("this is not the name of an app", hint="for instance com.news")
 
 
+def check_domain(ad_tech: str) -> None:
+    """Raise BadInputError unless this is a domain in lower case, as every message names an ad tech (§1)."""
+    if not _HOST.fullmatch(ad_tech) or len(ad_tech) > _MAX_DOMAIN_CHARACTERS:
+        raise BadInputError("this is not the domain of an ad tech", hint="for instance buyer.example")
+
+
 def belongs_to(host: str, domain: str) -> bool:
     """Whether `host` is `domain` or a subdomain of it."""
     return host == domain or host.endswith(f".{domain}")
@@ -165,7 +173,7 @@ def belongs_to(host: str, domain: str) -> bool:
 
 class _AdTechEntry(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
-    domain: Annotated[str, Field(min_length=1, max_length=253)]
+    domain: Annotated[str, Field(min_length=1, max_length=_MAX_DOMAIN_CHARACTERS)]
     protected_signals: bool = True
     verification_key: str | None = None
     acknowledgement_endpoint: str | None = None

@@ -261,7 +261,7 @@ def _feature(entry: object, where: str, dialect: Dialect, *, inside: bool = Fals
     _members(tree, allowed, where)
     size = 1 if kind is Kind.BOOLEAN else tree.get("size")
     if not _is_int(size) or not 1 <= size <= MAX_SCHEMA_BITS:
-        raise EgressSchemaError("size must be an integer of at least 1", where=f"{where}.size")
+        raise EgressSchemaError(f"size must be an integer from 1 to {MAX_SCHEMA_BITS}", where=f"{where}.size")
     parts: tuple[Feature, ...] = ()
     if kind is Kind.HISTOGRAM:
         entries = tree.get("value")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import grpc
 import pytest
 from click.testing import CliRunner, Result
@@ -247,3 +248,48 @@ def test_a_bad_update_is_bad_input_and_two_sources_are_a_usage_error(tmp_path: P
     )
     usage = CliRunner().invoke(device, ["--home", str(tmp_path), "update", "--package", "p"])
     assert usage.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("report", "9" * 30),
+        ("report", "0"),
+        ("result", "9" * 30, "AAAA"),
+        ("install-encoder", "--buyer", BUYER, "--script", "-", "--version", str(2**31)),
+        ("select", "--package", "p", "--seller", "s", "--test-key", "--max-bytes", str(10**11)),
+        ("--route", "buyer.example=127.0.0.1", "signals", "list"),
+    ],
+)
+def test_a_number_or_address_that_cannot_be_is_a_usage_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    assert isinstance(call(tmp_path, *arguments, stdin=SCRIPT).exception, click.BadParameter)
+
+
+def test_names_of_apps_and_ad_techs_are_checked_before_anything_is_stored(tmp_path: Path) -> None:
+    for control in ("block", "unblock", "uninstall", "clear-data"):
+        assert isinstance(call(tmp_path, control, "").exception, BadInputError)
+        assert isinstance(call(tmp_path, control, "com.news ").exception, BadInputError)
+    for buyer in ("", "https://buyer.example", "Buyer.example", "b" * 254):
+        refused = call(tmp_path, "update", "--package", "p", "--buyer", buyer, "--file", "-", stdin='{"put": {}}')
+        installed = call(tmp_path, "install-encoder", "--buyer", buyer, "--script", "-", stdin=SCRIPT)
+        assert [type(result.exception) for result in (refused, installed)] == [BadInputError, BadInputError]
+    assert json.loads(ok(tmp_path, "apps", "--json")) == json.loads(ok(tmp_path, "encode", "--json")) == []
+
+
+def test_an_error_names_the_file_it_is_about(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("{}")
+    for arguments in (
+        ("--enrolment", str(file), "signals", "list"),
+        ("select", "--package", "p", "--seller", "s", "--keys", str(file)),
+    ):
+        assert str(call(tmp_path, *arguments).exception).startswith(f"{file}, ")
+    file.write_bytes(b"\xff")
+    for arguments in (
+        ("update", "--package", "p", "--buyer", BUYER, "--file", str(file)),
+        ("install-encoder", "--buyer", BUYER, "--script", str(file)),
+        ("select", "--package", "p", "--seller", "s", "--test-key", "--sfe", "127.0.0.1:1", "--config", str(file)),
+    ):
+        error = call(tmp_path, *arguments).exception
+        assert isinstance(error, BadInputError)
+        assert str(error).startswith(f"{file}: ")

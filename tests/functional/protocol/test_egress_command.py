@@ -127,3 +127,27 @@ def test_validate_lists_every_problem_without_values(schema: str) -> None:
 
 def test_a_schema_that_is_none_is_refused(schema: str) -> None:
     assert isinstance(run("validate", "--schema", payload_of(schema), "--payload", schema).exception, EgressSchemaError)
+    result = run("validate", "--schema", payload_of(schema), "--payload", schema)
+    assert str(result.exception).startswith(f"{payload_of(schema)}, $")
+
+
+def test_an_error_names_the_file_it_is_about(schema: str, tmp_path: Path) -> None:
+    (tmp_path / "no.json").write_text("{")
+    no = str(tmp_path / "no.json")
+
+    assert str(run("encode", "--schema", no, "--payload", payload_of(schema)).exception) == f"{no}, $: this is not JSON"
+    assert str(run("encode", "--schema", schema, "--payload", no).exception) == f"{no}, $: this is not JSON"
+    stdin = run("encode", "--schema", schema, "--payload", "-", stdin="{")
+    assert str(stdin.exception) == "standard input, $: this is not JSON"
+
+
+def test_schema_and_payload_cannot_both_come_from_standard_input(schema: str) -> None:
+    for arguments in (("encode", "--payload", "-"), ("validate", "--payload", "-"), ("decode", "-")):
+        result = run(*arguments, "--schema", "-", stdin=json.dumps(SCHEMA))
+        assert isinstance(result.exception, click.UsageError)
+
+
+def test_a_limit_beyond_any_schema_is_a_usage_error(schema: str) -> None:
+    limits = ("--max-bits", str(10**20), "--pad-to-max")
+    result = run("encode", "--schema", schema, "--payload", payload_of(schema), *limits)
+    assert isinstance(result.exception, click.BadParameter)

@@ -323,3 +323,19 @@ def test_reports_keep_parameters_and_odd_ones_are_none() -> None:
         ("/win", "&".join(f"p{i}=1" for i in range(40))),
     ]:
         assert parse_report(path, query, 5) is None
+
+
+def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "party.json"
+    for document, told in (
+        ({"name": "b"}, ", configuration: a process needs at least one service"),
+        ({**BUYER, "name": ""}, ", name: "),
+        ({**BUYER, "bidding": {"generate_bid": "x", "limited": 3}}, ", bidding.limited: "),
+    ):
+        path.write_text(json.dumps(document))
+        with pytest.raises(ConfigError) as caught:
+            load_config(path)
+        assert str(caught.value).startswith(f"{path}{told}")
+    path.write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="not JSON"):
+        load_config(path)

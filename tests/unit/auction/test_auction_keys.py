@@ -16,7 +16,7 @@ from adyton.auction.services.code_store import BlobFetcher
 from adyton.auction.services.key_source import load_keys, parse_private_keys, refresh_keys, write_new_keys
 from adyton.auction.split_keys import join_shares, split_key
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom
-from adyton.protocol.errors import TestKeyRefusedError
+from adyton.protocol.errors import KeyListError, TestKeyRefusedError
 from adyton.protocol.keys import TEST_MODE_KEY
 from adyton.protocol.tee import open_request, seal_request
 
@@ -76,3 +76,20 @@ def test_two_shares_give_the_key_and_one_is_just_noise() -> None:
     for bad in (b"", first[:-1]):
         with pytest.raises(ConfigError):
             join_shares(bad, second)
+
+
+def test_keys_that_cannot_be_published_are_not_left_behind(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot be written"):
+        write_new_keys(tmp_path / "private", tmp_path / "missing" / "public")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_in_a_key_file_names_the_file(tmp_path: Path) -> None:
+    private, public = tmp_path / "private", tmp_path / "public"
+    write_new_keys(private, public)
+    config = KeysConfig(private_keys=str(private), public_keys=str(public))
+    for broken in (public, private):
+        broken.write_text("{}")
+        with pytest.raises((ConfigError, KeyListError)) as caught:
+            asyncio.run(load_keys(config, BlobFetcher(timeout_ms=1000)))
+        assert str(caught.value).startswith(str(broken))

@@ -72,7 +72,7 @@ def parse_private_keys(text: bytes) -> tuple[PrivateKey, ...]:
     """
     try:
         entries = json.loads(text)["keys"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ConfigError("the private key file is not the documented JSON") from error
     if not isinstance(entries, list) or not entries:
         raise ConfigError("the private key file holds no keys")
