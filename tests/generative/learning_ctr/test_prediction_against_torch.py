@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -38,6 +40,17 @@ configs = st.builds(
     trainer=st.just(Trainer.BATCHES),
 )
 seeds = st.integers(0, 2**31)
+KERNELS, TORCH = -1, 10**9
+limits = st.sampled_from([KERNELS, TORCH, 60])
+"""Of few rows: everything is scored in compiled code, nothing is, or large blocks and models are."""
+
+
+@contextmanager
+def few_rows(limit: int, *, rows_at_once: int = 65_536) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prediction, "FEW", limit)
+        patch.setattr(prediction, "ROWS_AT_ONCE", rows_at_once)
+        yield
 
 
 def encoder_of(shape: list[tuple[Side, Kind, int]]) -> FieldEncoder:
@@ -99,15 +112,14 @@ def torch_logits(model: TrainedModel, table: pa.Table) -> np.ndarray:
     return model.scale * np.mean(each, axis=0) + model.shift
 
 
-@given(fields, configs, st.sampled_from([0, 1, 7, 90]), seeds)
-@settings(max_examples=60, deadline=None)
+@given(fields, configs, st.sampled_from([0, 1, 7, 90]), limits, seeds)
+@settings(max_examples=90, deadline=None)
 def test_tables_score_as_the_networks_do(
-    shape: list[tuple[Side, Kind, int]], config: TrainConfig, n: int, seed: int
+    shape: list[tuple[Side, Kind, int]], config: TrainConfig, n: int, limit: int, seed: int
 ) -> None:
     model = model_of(encoder_of(shape), config, seed)
     table = table_of(model.encoder, n, seed + 1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(prediction, "ROWS_AT_ONCE", 40)
+    with few_rows(limit, rows_at_once=40):
         scored = model.logits(table)
         encoded = mean_logits_of(model.members, [model.encoder.encode(table, side) for side in Side])
     expected = torch_logits(model, table)
@@ -117,10 +129,10 @@ def test_tables_score_as_the_networks_do(
     assert np.abs(scored - expected).max(initial=0) <= 1e-5 * (1 + np.abs(expected).max(initial=0))
 
 
-@given(fields, configs, seeds)
-@settings(max_examples=30, deadline=None)
+@given(fields, configs, st.sampled_from([KERNELS, TORCH]), seeds)
+@settings(max_examples=40, deadline=None)
 def test_vectors_of_a_side_are_the_networks(
-    shape: list[tuple[Side, Kind, int]], config: TrainConfig, seed: int
+    shape: list[tuple[Side, Kind, int]], config: TrainConfig, limit: int, seed: int
 ) -> None:
     model = model_of(encoder_of(shape), config, seed)
     table = table_of(model.encoder, 20, seed + 1)
@@ -128,7 +140,9 @@ def test_vectors_of_a_side_are_the_networks(
         indices = model.encoder.encode(table, side)
         with torch.inference_mode():
             expected = network(torch.from_numpy(indices))
-        for found, wanted in zip(side_vectors(network, indices), expected, strict=True):
+        with few_rows(limit):
+            vectors = side_vectors(network, indices)
+        for found, wanted in zip(vectors, expected, strict=True):
             assert found.shape == wanted.shape
             assert torch.allclose(found, wanted, rtol=1e-5, atol=1e-5)
 
@@ -154,7 +168,8 @@ def test_fields_that_share_lines_score_the_same() -> None:
     values = prediction.SideValues.of(model.members[0].user, columns[:, first])
 
     assert values.plain.shape[1] < 5 < len(small)
-    assert np.abs(model.logits(table) - torch_logits(model, table)).max() < 1e-5
+    with few_rows(KERNELS):
+        assert np.abs(model.logits(table) - torch_logits(model, table)).max() < 1e-5
 
 
 def test_the_number_of_threads_changes_nothing() -> None:
@@ -164,7 +179,8 @@ def test_the_number_of_threads_changes_nothing() -> None:
     for threads in (1, 3):
         torch.set_num_threads(threads)
         try:
-            scored.append(model.logits(table))
+            with few_rows(KERNELS):
+                scored.append(model.logits(table))
         finally:
             torch.set_num_threads(before)
 
@@ -183,10 +199,11 @@ def test_a_wrong_term_would_be_noticed() -> None:
         changed = model_of(model.encoder, model.config, 5)
         tensor = changed.members[0].state_dict()[name]
         tensor.view(-1)[-1] += 1.0
-        moved = np.abs(mean_logits(changed.encoder, changed.members, table) - whole).max()
+        with few_rows(KERNELS):
+            moved = np.abs(mean_logits(changed.encoder, changed.members, table) - whole).max()
 
-        assert moved > 1e-3, name
-        assert np.allclose(changed.logits(table), torch_logits(changed, table), rtol=1e-5, atol=1e-5), name
+            assert moved > 1e-3, name
+            assert np.allclose(changed.logits(table), torch_logits(changed, table), rtol=1e-5, atol=1e-5), name
 
 
 @given(st.integers(0, 5), st.integers(0, 60), seeds)

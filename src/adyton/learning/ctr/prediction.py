@@ -1,4 +1,8 @@
-"""Scores of many rows on the CPU: each side once for each distinct row, and members at once in compiled code."""
+"""Scores of many rows on the CPU: each side once for each distinct row, and members at once in compiled code.
+
+Few rows are scored by `SideNetwork.forward` itself: to compile the kernels takes seconds, and not every process may
+keep what it compiled (the clean room's enclave never does).
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from adyton.learning.ctr.fields import FieldEncoder, Side
-from adyton.learning.ctr.network import FactorisedNetwork, SideNetwork, SideVectors
+from adyton.learning.ctr.network import FactorisedNetwork, SideNetwork, SideVectors, combine
 from adyton.learning.ctr.side_kernels import (
     Floats,
     Ints,
@@ -32,6 +36,8 @@ ROWS_AT_ONCE = 65_536
 """Rows of a table that are encoded and scored together: bounds memory, and distinct rows are found among them."""
 ROWS_PER_LINE = 8
 """Fields share a line while their combinations are this many times fewer than rows."""
+FEW = 50_000
+"""Rows, times networks, that are not worth compiling for: torch needs some 20 ms for them."""
 LARGEST_PRODUCT = 1 << 20
 """Of combinations and values: more are not even counted."""
 
@@ -65,8 +71,24 @@ def _mean_logits(
     members: Sequence[FactorisedNetwork], columns: Callable[[int, Side], Places], n: int, pool: ThreadPoolExecutor
 ) -> NDArray[np.float64]:
     """columns: from the first row of a block and a side to its indices int32[width, rows of the block]."""
-    starts = range(0, max(1, n), ROWS_AT_ONCE)
-    return np.concatenate([_block_mean_logits(members, partial(columns, start), pool) for start in starts])
+    parts = []
+    for start in range(0, max(1, n), ROWS_AT_ONCE):
+        of_block = partial(columns, start)
+        is_few = min(n - start, ROWS_AT_ONCE) * len(members) <= FEW
+        parts.append(_mean_logits_of_few(members, of_block) if is_few else _block_mean_logits(members, of_block, pool))
+    return np.concatenate(parts)
+
+
+def _mean_logits_of_few(members: Sequence[FactorisedNetwork], columns: Callable[[Side], Places]) -> NDArray[np.float64]:
+    inputs = [columns(side).T.astype(np.int64) for side in Side]
+    distinct, places = zip(*(np.unique(x, axis=0, return_inverse=True) for x in inputs), strict=True)
+    rows = [torch.from_numpy(place.reshape(-1)) for place in places]
+    total = torch.zeros(len(inputs[0]), dtype=torch.float64)
+    for member in members:
+        vectors = [side_vectors(side, x) for side, x in zip(member.sides.values(), distinct, strict=True)]
+        total += combine(*(SideVectors(*(v[r] for v in vs)) for vs, r in zip(vectors, rows, strict=True)))
+    mean: NDArray[np.float64] = total.numpy() / len(members)
+    return mean
 
 
 def _block_mean_logits(
@@ -108,6 +130,9 @@ def _distinct(side: SideNetwork, columns: Places) -> tuple[SideValues, Places]:
 
 def side_vectors(side: SideNetwork, indices: Ints) -> SideVectors:
     """What `side` gives in evaluation mode for indices int64[N, width]: the numbers of `SideNetwork.forward`."""
+    if len(indices) <= FEW:
+        with torch.inference_mode():
+            return SideVectors(*side.eval()(torch.from_numpy(indices)))
     of = SideValues.of(side, np.ascontiguousarray(indices.T, np.int32))
     space = Workspace.of(side, of)
     space.fill(side, of)
