@@ -14,6 +14,8 @@ from adyton.cli.ctr_compare import compare_command, cross_domain_command
 from adyton.cli.ctr_data import FILE, data_options, data_sha256, epoch_ms, load, times_of, write_or_explain
 from adyton.cli.ctr_private import private_options, train_and_pay
 from adyton.cli.ledger_payment import payment_of
+from adyton.cli.options_given import refuse_if_given
+from adyton.cli.output_folder import check_folder
 from adyton.kernel.errors import BadInputError
 from adyton.kernel.ledger import PrivacyLoss
 
@@ -115,6 +117,14 @@ def train_command(
     from adyton.learning.ctr.training import Check, RowSplit, train
     from adyton.learning.metrics import Metric
 
+    if dp_epsilon is not None:
+        own = ("stop_on", "recipe", "members", "epochs", "min_count", "trainer")
+        refuse_if_given(*own, why="is not for --dp-epsilon, whose training looks at nothing else of the data")
+    else:
+        refuse_if_given("dp_delta", why="needs --dp-epsilon")
+    if start is not None:
+        refuse_if_given("features", "with_user_id", "members", "min_count", why="is settled by --start")
+    check_folder(output)
     table, schema = load(data, kind, schema_file)
     chosen = features or None
     if with_user_id and chosen is None:

@@ -42,7 +42,11 @@ def load(data: str, kind: str, schema_file: Path | None) -> tuple[pa.Table, Tabl
     from adyton.learning.datasets.kuairand import tables as kuairand
     from adyton.learning.schema import TableSchema
 
+    if schema_file is not None and (data in SHIPPED or kind != "table"):
+        raise click.UsageError("a shipped table or file of the challenge has its own schema: leave the schema file out")
     if data in SHIPPED:
+        if kind != "table":
+            raise click.UsageError(f"{data} is a shipped table, not a file of the challenge")
         match data:
             case "kuairand-publisher":
                 return kuairand.publisher_table(), kuairand.PUBLISHER_SCHEMA

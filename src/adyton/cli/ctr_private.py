@@ -10,7 +10,6 @@ import click
 
 from adyton.cli.ctr_data import write_or_explain
 from adyton.cli.ledger_payment import Payment, WatchedRandom, ledger_options, paid
-from adyton.kernel.errors import BadInputError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,8 +46,6 @@ def train_and_pay(
     from adyton.learning.ctr import store
     from adyton.learning.ctr.private_trainer import train_private
 
-    if not output.parent.is_dir():
-        raise BadInputError("the folder of this file does not exist", where=str(output))
     random = WatchedRandom()
     with paid(payment, loss, random, "model") as left:
         model = train_private(table, schema, rows=rows, loss=loss, source=random, features=features, seed=seed)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from adyton.cli.options_given import refuse_if_given
 from adyton.kernel.chance import OsRandom
 from adyton.kernel.ledger import Account, PrivacyLoss
 
@@ -58,6 +59,7 @@ def payment_of(
     if (ledger is None) != (counter is None):
         raise click.UsageError("--ledger and --counter go together")
     if ledger is None or counter is None:
+        refuse_if_given("owner", "population", "budget_epsilon", "budget_delta", why="needs --ledger and --counter")
         return None
     return Payment(Account(owner, population), PrivacyLoss.of(budget_epsilon, budget_delta), ledger, counter)
 

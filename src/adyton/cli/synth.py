@@ -13,9 +13,9 @@ import click
 
 from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
 from adyton.cli.options_given import refuse_if_given
+from adyton.cli.output_folder import check_folder
 from adyton.cli.synth_files import (
     FILE,
-    check_folder,
     read_bytes,
     read_domains,
     read_schema,
@@ -222,8 +222,7 @@ def report_command(
         refuse_if_given("max_rows_per_user", "structure", "domains_file", why="needs --shadow-models")
     if partner_columns is None:
         refuse_if_given("match_on", "joined_schema", why="needs --partner-columns")
-    if page is not None:
-        check_folder(page)
+    check_folder(page)
     synthetic_table, train_table, schema = read_table(synthetic), read_table(train), read_schema(schema_file)
     test_table = None if test is None else read_table(test)
     lift = None

@@ -78,12 +78,6 @@ def read_bytes(path: Path) -> bytes:
         raise BadInputError("cannot read the file", where=str(path)) from error
 
 
-def check_folder(path: Path) -> None:
-    """Check, before anything is paid or measured, that a file can go where `path` says."""
-    if not path.parent.is_dir():
-        raise BadInputError("the folder of this file does not exist", where=str(path))
-
-
 def write_bytes(path: Path, data: bytes) -> None:
     try:
         path.write_bytes(data)

@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from adyton.cli.ledger_payment import WatchedRandom, ledger_options, paid, payment_of
-from adyton.cli.synth_files import FILE, check_folder, read_domains, read_schema, read_table, write_sample
+from adyton.cli.output_folder import check_folder
+from adyton.cli.synth_files import FILE, read_domains, read_schema, read_table, write_sample
 from adyton.kernel.ledger import PrivacyLoss
 
 
@@ -60,8 +61,7 @@ def pair_command(
 
     if output.absolute() == second_output.absolute():
         raise click.UsageError("--output and --second-output are the same file")
-    check_folder(output)
-    check_folder(second_output)
+    check_folder(output, second_output)
     loss = PrivacyLoss.of(epsilon, delta)
     payment = payment_of(ledger, counter, owner, population, budget_epsilon, budget_delta)
     tables = [

@@ -240,3 +240,37 @@ def test_outcomes_missing_schemas_times_and_other_files_are_refused(folder: Path
     assert isinstance(no_schema.exception, BadInputError)
     assert isinstance(no_time.exception, BadInputError)
     assert isinstance(in_the_way.exception, BadInputError)
+
+
+def test_options_that_would_do_nothing_are_refused(folder: Path) -> None:
+    trained(folder)
+    shipped = run("evaluate", folder / "m.npz", "kuairand-advertiser", "--schema", folder / "s.json")
+    challenge = run("evaluate", folder / "m.npz", "kuairand-advertiser", "--kind", "digix-ads")
+    ignored = (
+        ["--start", str(folder / "m.npz"), "--members", "2"],
+        ["--start", str(folder / "m.npz"), "--feature", "age"],
+        ["--dp-delta", "1e-7"],
+        ["--budget-epsilon", "1"],
+    )
+
+    assert shipped.exit_code == challenge.exit_code == 2
+    for options in ignored:
+        refused = trained(folder, "n.npz", *options)
+        assert refused.exit_code == 2, options
+        assert f"Error: {options[-2]} " in refused.stderr
+    assert not (folder / "n.npz").exists()
+
+
+def test_a_model_that_could_not_be_written_is_not_trained(folder: Path) -> None:
+    assert isinstance(trained(folder, "nowhere/m.npz").exception, BadInputError)
+
+
+def test_ads_without_an_id_are_not_exported(folder: Path) -> None:
+    trained(folder)
+    table = pq.read_table(folder / "t.parquet")
+    nameless = pa.array([None if item == 3 else item for item in table["item"].to_pylist()])
+    pq.write_table(table.set_column(1, "item", nameless), folder / "t.parquet")
+    exported = run("export", folder / "m.npz", folder / "t.parquet", "--schema", folder / "s.json", "-o", folder / "e")
+
+    assert exported.exit_code == 0, exported.output
+    assert set(pq.read_table(folder / "e/ads.parquet")["id"].to_pylist()) == {"0", "1", "2", "4", "unknown"}

@@ -89,7 +89,9 @@ def test_what_fails_after_noise_was_drawn_is_paid(
     assert held.state is ReservationState.COMMITTED
 
 
-@pytest.mark.parametrize("wrong", [["--with-user-id"], ["--ledger-is-missing"]])
+@pytest.mark.parametrize(
+    "wrong", [["--with-user-id"], ["--ledger-is-missing"], ["--members", "2"], ["--recipe", "single"]]
+)
 def test_a_private_training_without_ledger_or_with_user_ids_is_a_usage_error(
     arguments: list[str], tmp_path: Path, wrong: list[str]
 ) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from adyton.learning.datasets import digix
@@ -162,7 +164,6 @@ def test_rows_are_counted_across_blocks_and_memory_is_by_the_block(tmp_path: Pat
 
 
 def test_a_declared_schema_reads_csv_and_parquet(tmp_path: Path) -> None:
-    import pyarrow.parquet as pq
 
     schema = TableSchema.from_json(
         {
@@ -185,3 +186,45 @@ def test_a_declared_schema_reads_csv_and_parquet(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(TableError):
         read_table(tmp_path / "bad.parquet", schema)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "complaint"),
+    [
+        ("label", [1, 0, 2], "t.parquet, row 3, column label: this is not 0 or 1"),
+        ("label", [1, None, -1], "t.parquet, row 2, column label: this is not 0 or 1"),
+        ("at", [None, 5, 6], "t.parquet, row 1, column at: the time is missing"),
+        ("who", ["a", SECRET, None], "t.parquet, row 3, column who: the user id is missing"),
+    ],
+)
+def test_a_parquet_file_names_the_row_of_a_label_time_or_user_that_is_none(
+    tmp_path: Path, name: str, values: list[object], complaint: str
+) -> None:
+    schema = TableSchema(
+        (
+            Column("who", Role.USER_ID, Kind.CATEGORY),
+            Column("at", Role.TIME, Kind.TIMESTAMP),
+            Column("label", Role.LABEL, Kind.BINARY),
+        )
+    )
+    good = {"who": ["a", "b", "c"], "at": [1, 2, 3], "label": [0, 1, 1]}
+    pq.write_table(pa.table(good), tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet", schema).num_rows == 3
+    pq.write_table(pa.table(good | {name: values}), tmp_path / "t.parquet")
+
+    with pytest.raises(TableError) as refused:
+        read_table(tmp_path / "t.parquet", schema)
+    assert str(refused.value) == complaint
+
+
+def test_a_row_without_a_user_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "feeds.csv", FEEDS_HEADER, feeds_row(), feeds_row(u_userId=""))
+
+    with pytest.raises(TableError) as refused:
+        digix.read_feeds(path)
+    assert str(refused.value) == "feeds.csv, row 3, column user_id: the user id is missing"
+
+
+def test_a_folder_is_not_a_table(tmp_path: Path) -> None:
+    with pytest.raises(TableError):
+        digix.read_ads(tmp_path)

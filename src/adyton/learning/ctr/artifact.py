@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
@@ -93,7 +94,9 @@ def export(
 
 
 def latest_rows(table: pa.Table, key: str, time: str) -> pa.Table:
-    """The newest row of each `key`, such as the state of every item at the end of training."""
+    """The newest row of each `key`, such as the state of every item at the end of training; none without a key."""
+    if table[key].null_count:
+        table = table.filter(pc.is_valid(table[key]))
     order = np.argsort(table[time].cast(pa.int64()).to_numpy(), kind="stable")
     codes = table[key].combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
     newest: dict[int, int] = dict(zip(codes[order].tolist(), order.tolist(), strict=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def load(path: Path) -> TrainedModel:
         return _restore(head, arrays)
     except FileNotFoundError:
         raise ModelError("there is no such model file", where=path.name) from None
-    except (KeyError, ValueError, TypeError, RuntimeError, OSError, zipfile.BadZipFile):
+    except (KeyError, ValueError, TypeError, RuntimeError, OSError, zipfile.BadZipFile, zlib.error):
         raise ModelError("this is not a model file", where=path.name, hint="make one with `adyton ctr train`") from None
 
 

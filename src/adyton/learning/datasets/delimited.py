@@ -26,7 +26,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from adyton.learning.errors import TableError
-from adyton.learning.schema import Column, Kind, TableSchema
+from adyton.learning.schema import Column, Kind, Role, TableSchema
 
 BLOCK_BYTES = 8 << 20
 _BATCHES_PER_GROUP = 24
@@ -53,7 +53,7 @@ class CsvFormat:
 def read_table(path: Path, schema: TableSchema, csv_format: CsvFormat | None = None) -> pa.Table:
     """The columns of `schema` from a Parquet file (by its name's end) or else a delimited one.
 
-    Raises TableError.
+    Raises TableError; of a Parquet file, it names the row of a label, time or user id that is none.
     """
     if path.suffix == ".parquet":
         try:
@@ -63,8 +63,24 @@ def read_table(path: Path, schema: TableSchema, csv_format: CsvFormat | None = N
         except (pa.ArrowInvalid, OSError):
             raise TableError("this is not a Parquet file", where=path.name) from None
         schema.check(table, where=path.name)
+        _check_values(table, schema, path.name)
         return table.select(list(schema.names))
     return collect(schema, read_batches(path, schema, csv_format or CsvFormat()))
+
+
+def _check_values(table: pa.Table, schema: TableSchema, where: str) -> None:
+    """Label, time and user id of a Parquet file: what no model can do without. Its rows are counted from 1."""
+    for column in schema.with_role(Role.LABEL, Role.TIME, Role.USER_ID):
+        cells = table[column.name].combine_chunks()
+        bad = pc.is_null(cells)
+        if column.role is Role.LABEL:
+            bad = pc.or_(bad, pc.invert(pc.is_in(cells.cast(pa.int64()), pa.array([0, 1]))))
+        first_bad = pc.index(bad, True).as_py()
+        if first_bad >= 0:
+            raise TableError(_MISSING[column.role], where=f"{where}, row {first_bad + 1}, column {column.name}")
+
+
+_MISSING = {Role.LABEL: "this is not 0 or 1", Role.TIME: "the time is missing", Role.USER_ID: "the user id is missing"}
 
 
 def read_batches(
@@ -147,6 +163,8 @@ def read_header(path: Path, delimiter: str = ",") -> list[str]:
             header = next(csv.reader(file, delimiter=delimiter), [])
     except FileNotFoundError:
         raise TableError("there is no such file", where=path.name) from None
+    except OSError as error:
+        raise TableError(f"the file cannot be read ({error.strerror})", where=path.name) from None
     except UnicodeDecodeError:
         raise TableError("the file is not UTF-8 text", where=path.name) from None
     if not header:
@@ -177,6 +195,9 @@ def _convert(
     for position, column in enumerate(schema.columns):
         cells = batch.column(position)
         converted = _CONVERTERS[column.kind](cells, csv_format)
+        if column.role is Role.USER_ID and cells.null_count:
+            row = first_row + pc.index(pc.is_null(cells), True).as_py()
+            raise TableError(_MISSING[Role.USER_ID], where=f"{where} {row}, column {column.name}")
         if column.kind in (Kind.NUMBER, Kind.TIMESTAMP, Kind.BINARY):
             must_be_given = column.kind is not Kind.NUMBER
             bad = pc.and_(pc.is_null(converted), True if must_be_given else pc.is_valid(cells))
