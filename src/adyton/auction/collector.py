@@ -33,6 +33,7 @@ from adyton.auction.services.http_app import http_server
 from adyton.auction.services.listening import bind
 from adyton.auction.services.run import stop_on_signals
 from adyton.kernel.clock import Clock, SystemClock
+from adyton.kernel.errors import UnavailableError
 
 _log = logging.getLogger(__name__)
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -91,6 +92,11 @@ class ReportStore:
         self._kinds.add(report.kind)
         self._pending.append(report)
         return True
+
+    @property
+    def n_pending(self) -> int:
+        """Reports that are in no file yet."""
+        return len(self._pending)
 
     def flush(self) -> int:
         """Write what is pending, one file for each kind; gives back the number of reports written.
@@ -160,7 +166,8 @@ async def serve_collector(
 ) -> None:
     """Collect until SIGTERM or SIGINT, then write what is pending.
 
-    announce: gets one JSON line `{"ready": true, "http": "host:port"}`.   Raises ConfigError.
+    announce: gets one JSON line `{"ready": true, "http": "host:port"}`.
+    Raises ConfigError; at the end UnavailableError if there are reports that cannot be written.
     """
     clock = clock or SystemClock()
     store = ReportStore(folder, clock)
@@ -181,3 +188,5 @@ async def serve_collector(
     server.should_exit = True
     await serving
     store.flush()
+    if store.n_pending:
+        raise UnavailableError(f"{store.n_pending} reports could not be written and are lost", where=str(folder))

@@ -88,7 +88,10 @@ def _caller(evidence: str | None, tpm_folder: Path | None) -> Iterator[AttestedC
 
 @auction.command()
 @click.option(
-    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder for Parquet files."
+    "--out",
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
+    required=True,
+    help="Folder for Parquet files.",
 )
 @click.option(
     "--listen", default="127.0.0.1:0", show_default=True, help="Address as host:port; port 0 is any free one."

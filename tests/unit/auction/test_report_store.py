@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
+import signal
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from adyton.auction import collector
-from adyton.auction.collector import MAX_KINDS, Report, ReportStore
+from adyton.auction.collector import MAX_KINDS, Report, ReportStore, serve_collector
 from adyton.kernel.clock import ManualClock
+from adyton.kernel.errors import UnavailableError
 
 
 def report(kind: str, number: int = 0) -> Report:
@@ -56,3 +60,33 @@ def test_what_cannot_be_written_waits_for_the_next_flush(
     (written,) = tmp_path.glob("win-*.parquet")
     assert pq.read_table(written)["n"].to_pylist() == ["0", "1", "2"]
     assert store.flush() == 0
+
+
+def test_a_collector_that_cannot_write_at_its_end_says_what_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ReportStore, "_write", _full_disk)
+
+    async def report_and_stop(address: str) -> None:
+        reader, writer = await asyncio.open_connection(*address.split(":"))
+        writer.write(b"GET /win?bid=1 HTTP/1.1\r\nHost: c\r\nConnection: close\r\n\r\n")
+        assert b" 204 " in await reader.read()
+        writer.close()
+        signal.raise_signal(signal.SIGTERM)
+
+    async def scenario() -> None:
+        client: list[asyncio.Task[None]] = []
+
+        def announce(line: str) -> None:
+            client.append(asyncio.create_task(report_and_stop(json.loads(line)["http"])))
+
+        with pytest.raises(UnavailableError, match="1 reports could not be written") as caught:
+            await serve_collector(tmp_path, "127.0.0.1:0", announce=announce)
+        await client[0]
+        assert caught.value.where == str(tmp_path)
+
+    asyncio.run(scenario())
+
+
+def _full_disk(*_: object) -> None:
+    raise OSError(28, os.strerror(28))

@@ -57,7 +57,7 @@ def data_files(folder: Path) -> list[Path]:
 
 
 def read_records(path: Path) -> Iterator[StoreRecord | UdfRecord]:
-    """The records of one file, in order. Raises RecordError naming file and row."""
+    """The records of one file, in order. Raises RecordError naming file and row, OSError if it cannot be read."""
     is_parquet = path.suffix == ".parquet"
     if not path.suffix:
         with path.open("rb") as stream:
@@ -111,7 +111,9 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, object]]:
                 raise RecordError("unknown columns", where=path.name, hint=",".join(_RECORD_COLUMNS))
             for batch in source.iter_batches(_BATCH_ROWS):
                 yield from batch.to_pylist()
-    except (pa.ArrowException, OSError) as error:
+    except (FileNotFoundError, PermissionError):
+        raise
+    except (pa.ArrowException, OSError) as error:  # pyarrow has OSError for broken files too
         raise RecordError(f"not a Parquet file ({type(error).__name__})", where=path.name) from None
 
 

@@ -19,8 +19,8 @@ _RECORDS_PER_TURN = 500
 class FolderWatcher:
     """Applies each data file of a folder once, in order: snapshots, then deltas, each lexicographically.
 
-    A broken file is logged, skipped, and tried again when it changes. Writers should put files in place by renaming
-    them, as `write_snapshot` does.
+    A broken file is logged, skipped, and tried again when it changes; one that cannot be read, at the next scan.
+    Writers should put files in place by renaming them, as `write_snapshot` does.
     """
 
     def __init__(self, store: AdRetrievalStore, folder: Path, *, period_s: float = 1.0) -> None:
@@ -30,19 +30,26 @@ class FolderWatcher:
         self._seen: dict[str, tuple[int, int]] = {}
 
     async def scan(self) -> int:
-        """Apply the files that are new or changed; gives back how many were applied."""
+        """Apply the files that are new or changed; gives back how many were applied.
+
+        Raises OSError if the folder cannot be listed.
+        """
         n_applied = 0
         for path in await asyncio.to_thread(data_files, self._folder):
-            status = await asyncio.to_thread(path.stat)
-            mark = (status.st_mtime_ns, status.st_size)
-            if self._seen.get(path.name) == mark:
-                continue
-            self._seen[path.name] = mark
             try:
+                status = await asyncio.to_thread(path.stat)
+                mark = (status.st_mtime_ns, status.st_size)
+                if self._seen.get(path.name) == mark:
+                    continue
                 records = await asyncio.to_thread(_read_all, path)
+            except OSError as error:
+                _log.warning("data file skipped: %s: %s", path.name, error.strerror)
+                continue
             except RecordError as error:
+                self._seen[path.name] = mark
                 _log.warning("data file skipped: %s", error)
                 continue
+            self._seen[path.name] = mark
             for number, record in enumerate(records, start=1):
                 self._store.apply(record)
                 if number % _RECORDS_PER_TURN == 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import orjson
 
@@ -16,14 +16,14 @@ from adyton.auction.kv_messages import (
     is_pas,
     udf_arguments,
 )
-from adyton.auction.retrieval.records import UdfRecord
 from adyton.auction.services.code_store import ScriptStore
+from adyton.auction.services.data_script import DataScript
 from adyton.auction.services.telemetry import DebugPolicy, Metrics, RequestLog
 from adyton.kernel.errors import AdytonError
 from adyton.protocol.messages import kv_server_v2_pb2 as kv
 from adyton.sandbox.errors import UdfThrewError
 from adyton.sandbox.pool import SandboxPool
-from adyton.sandbox.values import HostHook, UdfHandle, UdfKind
+from adyton.sandbox.values import HostHook, UdfHandle
 
 _INTERNAL = 13
 _INVALID_ARGUMENT = 3
@@ -32,7 +32,7 @@ _INVALID_ARGUMENT = 3
 class KeyValueService:
     """Lookups over one store, by a script or by the two built-in rules.
 
-    udf: the configured script.   udf_of_data: the newest script of the data files, used where none is configured.
+    udf: the configured script.   data_script: that of the data files, used where none is configured.
     Without either the built-in lookups answer: of a list of keys for `is_pas`, else of tagged keys (§10.3, §10.6).
     hooks: the store's functions, which scripts may call; `getValues` also serves the built-in lookups.
     """
@@ -41,9 +41,8 @@ class KeyValueService:
         self,
         *,
         pool: SandboxPool,
-        owner: str,
         udf: ScriptStore | None,
-        udf_of_data: Callable[[], UdfRecord | None] = lambda: None,
+        data_script: DataScript,
         handler_name: str,
         hooks: Mapping[str, HostHook],
         udf_timeout_ms: int,
@@ -51,9 +50,8 @@ class KeyValueService:
         metrics: Metrics,
     ) -> None:
         self._pool = pool
-        self._owner = owner
         self._udf = udf
-        self._udf_of_data = udf_of_data
+        self._data_script = data_script
         self._handler_name = handler_name
         self._hooks = hooks
         self._udf_timeout_ms = udf_timeout_ms
@@ -133,14 +131,10 @@ class KeyValueService:
         return result.json
 
     async def _script(self) -> tuple[UdfHandle, str] | None:
-        """The configured script, or else the newest that the data files brought, which is loaded on first use."""
+        """The configured script, or else that of the data files."""
         if self._udf is not None:
             return self._udf.handle(), self._handler_name
-        record = self._udf_of_data()
-        if record is None:
-            return None
-        handle = await self._pool.load(self._owner, record.code_snippet, UdfKind.RETRIEVAL)
-        return handle, record.handler_name
+        return await self._data_script.current()
 
     async def _pas_lookup(self, partition: kv.RequestPartition) -> JsonValue:
         if len(partition.arguments) != 1:

@@ -46,6 +46,7 @@ from adyton.auction.services.clients import (
     open_channel,
 )
 from adyton.auction.services.code_store import BlobFetcher, ScriptStore
+from adyton.auction.services.data_script import DataScript
 from adyton.auction.services.egress_schemas import EgressSchemaStore, validate_hook
 from adyton.auction.services.http_app import build_app, http_server
 from adyton.auction.services.inference import InferenceSide, open_inference
@@ -214,17 +215,20 @@ class PartyProcess:
 
     async def _key_value(self, config: KeyValueConfig) -> KeyValueService:
         store = AdRetrievalStore()
-        folder = Path(config.snapshot)
-        if not await asyncio.to_thread(folder.is_dir):
-            raise ConfigError("the snapshot folder does not exist", where=str(folder))
-        watcher = FolderWatcher(store, folder, period_s=config.poll_period_ms / 1000)
-        await watcher.scan()
+        watcher = FolderWatcher(store, Path(config.snapshot), period_s=config.poll_period_ms / 1000)
+        try:
+            await watcher.scan()
+        except OSError as error:
+            raise ConfigError(
+                f"the snapshot folder cannot be read ({error.strerror})", where=config.snapshot
+            ) from error
         self._in_background(watcher.run())
+        data_script = DataScript(self._pool, owner=self.config.name, newest=lambda: store.udf)
+        self._stack.push_async_callback(data_script.close)
         return KeyValueService(
             pool=self._pool,
-            owner=self.config.name,
             udf=self._script(UdfKind.RETRIEVAL, config.udf),
-            udf_of_data=lambda: store.udf,
+            data_script=data_script,
             handler_name=config.handler_name,
             hooks=store.hooks(),
             udf_timeout_ms=config.udf_timeout_ms,
