@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import click
 
 from adyton.cli.egress_live import read_live
+from adyton.cli.options_given import refuse_if_given
+from adyton.cli.output_folder import check_folder
+from adyton.cli.synth_files import read_schema
 from adyton.kernel.errors import BadInputError, UnavailableError
 from adyton.protocol.egress_schema import EgressSchema
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from adyton.learning.egress.features import EgressData
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
+_FIGURES = (".svg", ".png", ".pdf")
 
 
 class _Sizes(click.ParamType["tuple[int, ...]"]):
@@ -33,7 +37,7 @@ class _Sizes(click.ParamType["tuple[int, ...]"]):
 
 
 @click.command()
-@click.option("--table", type=_FILE, help="Impressions (Parquet), in time order; the shipped KuaiRand ads if left out.")
+@click.option("--table", type=_FILE, help="Impressions (Parquet or CSV); the shipped KuaiRand ads if left out.")
 @click.option("--schema", "schema_file", type=_FILE, help="JSON with a role and kind for each column of --table.")
 @click.option(
     "--wins", type=click.Path(file_okay=False, exists=True, path_type=Path), help="A collector's folder: live traffic."
@@ -85,8 +89,9 @@ def curve(
 ) -> None:
     """Measure quality against payload size in bits.
 
-    On impressions of --table, or on live traffic: --wins is the folder of a collector with win-*.parquet and
-    click-*.parquet, joined by their parameter `request`; a report without a click counts as not clicked.
+    On impressions of --table, put in the order of its time column where the schema has one, or on live traffic: --wins
+    is the folder of a collector with win-*.parquet and click-*.parquet, joined by their parameter `request`; a report
+    without a click counts as not clicked.
     """
     from adyton.learning.egress import curve as experiment
 
@@ -98,6 +103,13 @@ def curve(
         raise click.UsageError("--encoding-out belongs to --schema-for")
     if (wins is None) != (payload_schema is None):
         raise click.UsageError("--wins and --payload-schema belong together")
+    if wins is None:
+        refuse_if_given("payload_parameter", "free", why="belongs to --wins")
+    if table is None:
+        refuse_if_given("schema_file", why="belongs to --table")
+    if figure is not None and figure.suffix not in _FIGURES:
+        raise click.UsageError(f"a figure is one of {', '.join(_FIGURES)}")
+    check_folder(figure, schema_out, encoding_out)
     if wins is not None and payload_schema is not None:
         if table is not None:
             raise click.UsageError("--table and --wins exclude each other")
@@ -114,15 +126,15 @@ def curve(
         seed=seed,
         progress=lambda doing: click.echo(f"adyton egress: {doing}", err=True),
     )
+    click.echo(json.dumps({"seed": seed, **measured.as_json()}, indent=2) if as_json else _text(measured))
+    if figure is not None:
+        _draw(measured, figure)
     if schema_for is not None and schema_out is not None:
         schema = experiment.schema_for(measured.point(schema_for).selection, version=schema_version)
         _write(schema_out, json.dumps(schema, indent=2) + "\n")
         if encoding_out is not None:
             encoding = experiment.encoding_of(measured.point(schema_for).selection, data)
             _write(encoding_out, json.dumps(encoding, allow_nan=False) + "\n")
-    if figure is not None:
-        _draw(measured, figure)
-    click.echo(json.dumps({"seed": seed, **measured.as_json()}, indent=2) if as_json else _text(measured))
 
 
 def _content(path: Path) -> bytes:
@@ -134,11 +146,10 @@ def _content(path: Path) -> bytes:
 
 def _data(table: Path | None, schema_file: Path | None, test_share: float) -> EgressData:
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
+    from adyton.learning.datasets.delimited import read_table
     from adyton.learning.egress.features import egress_data
-    from adyton.learning.schema import TableSchema
+    from adyton.learning.schema import Role
 
     if table is None:
         from adyton.learning.datasets.kuairand.tables import ADVERTISER_SCHEMA, advertiser_table
@@ -147,11 +158,10 @@ def _data(table: Path | None, schema_file: Path | None, test_share: float) -> Eg
     else:
         if schema_file is None:
             raise click.UsageError("--table needs --schema")
-        try:
-            rows = pq.read_table(table)
-            schema = TableSchema.from_json(json.loads(schema_file.read_bytes()))
-        except (OSError, pa.ArrowInvalid, ValueError) as error:
-            raise BadInputError("cannot read the table or its schema", where=str(table)) from error
+        schema = read_schema(schema_file)
+        rows = read_table(table, schema)
+        if schema.with_role(Role.TIME):
+            rows = rows.take(np.argsort(rows[schema.time.name].cast("int64").to_numpy(), kind="stable"))
     is_test = np.arange(rows.num_rows) >= round(rows.num_rows * (1 - test_share))
     return egress_data(rows, schema, is_test)
 
@@ -192,8 +202,6 @@ def _draw(measured: Curve, path: Path) -> None:
     axes.legend()
     try:
         figure.savefig(path)
-    except ValueError as error:
-        raise BadInputError("a figure is an .svg, .png or .pdf file", where=str(path)) from error
     except OSError as error:
         raise UnavailableError("cannot write the figure", where=str(path)) from error
 

@@ -26,7 +26,7 @@ def read_live(
     """`win-*.parquet` and `click-*.parquet` of a collector's folder as data of the experiment.
 
     payload: the reports' parameter that holds the wire value.   free: parameters that the server knows anyway.
-    Says on stderr how many reports were left out because their payload does not fit `schema`.
+    Says on stderr how many reports were left out: their payload does not fit `schema`, or nothing joins them to clicks.
     Raises BadInputError for a folder, a file or a schema that does not fit.
     """
     import numpy as np
@@ -41,7 +41,9 @@ def read_live(
     clicks = _read(folder, "click", (_REQUEST,))
     clicked = set() if clicks is None else set(clicks[_REQUEST].to_pylist())
     kept, codes = [], []
-    for row, text in enumerate(wins[payload].to_pylist()):
+    for row, (request, text) in enumerate(zip(wins[_REQUEST].to_pylist(), wins[payload].to_pylist(), strict=True)):
+        if request is None:
+            continue
         try:
             values = decode_payload(schema, from_base64(text or "")).values
         except BadInputError:
@@ -49,7 +51,10 @@ def read_live(
         kept.append(row)
         codes.append([c for f, value in zip(schema.features, values, strict=True) for c in _codes(f, value)])
     if len(kept) < wins.num_rows:
-        click.echo(f"adyton egress: {wins.num_rows - len(kept)} reports without a payload of this schema", err=True)
+        click.echo(
+            f"adyton egress: {wins.num_rows - len(kept)} reports without a payload of this schema or a request",
+            err=True,
+        )
     wins = wins.take(pa.array(kept, pa.int64()))
     reports = WinReports(
         requests=[str(request) for request in wins[_REQUEST].to_pylist()],

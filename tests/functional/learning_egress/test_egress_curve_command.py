@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from adyton.cli.egress_curve import curve
+from adyton.kernel.errors import BadInputError
 
 SCHEMA = {
     "columns": [
@@ -65,3 +66,56 @@ def test_json_figure_and_schema_are_written(files: list[str], tmp_path: Path) ->
 )
 def test_a_wrong_command_line_is_refused_with_usage(wrong: list[str]) -> None:
     assert CliRunner().invoke(curve, wrong).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "unused", [["--schema", "s.json"], ["--free", "campaign"], ["--payload-parameter", "e"], ["--figure", "curve.xyz"]]
+)
+def test_what_would_do_nothing_is_refused_before_anything_is_measured(unused: list[str]) -> None:
+    result = CliRunner().invoke(curve, ["--sizes", "3", *unused])
+
+    assert result.exit_code == 2
+    assert "choosing payloads" not in result.stderr
+
+
+def test_a_file_that_could_not_be_written_ends_the_run_before_it_starts(files: list[str], tmp_path: Path) -> None:
+    result = CliRunner().invoke(curve, [*files, "--sizes", "3", "--figure", str(tmp_path / "nowhere" / "curve.svg")])
+
+    assert isinstance(result.exception, BadInputError)
+    assert result.output == ""
+
+
+def test_rows_are_put_in_the_order_of_their_time(files: list[str], tmp_path: Path) -> None:
+    table = pq.read_table(files[1])
+    timed = table.append_column("at", pa.array(np.arange(table.num_rows)))
+    columns = [*SCHEMA["columns"], {"name": "at", "role": "time", "kind": "timestamp"}]
+    (tmp_path / "schema.json").write_text(json.dumps({"columns": columns}))
+    found = []
+    for rows in (timed, timed.take(np.random.default_rng(1).permutation(table.num_rows))):
+        pq.write_table(rows, files[1])
+        found.append(CliRunner().invoke(curve, [*files, "--sizes", "3"]).stdout)
+
+    assert found[0] == found[1] != ""
+
+
+@pytest.mark.parametrize("label", [None, 2, -1])
+def test_labels_that_are_not_0_and_1_are_named_by_row(files: list[str], label: int | None) -> None:
+    table = pq.read_table(files[1])
+    labels = table["clicked"].to_pylist()
+    labels[6] = label
+    pq.write_table(table.set_column(0, "clicked", pa.array(labels, pa.int8())), files[1])
+
+    result = CliRunner().invoke(curve, [*files, "--sizes", "3"])
+
+    assert isinstance(result.exception, BadInputError)
+    assert str(result.exception) == "rows.parquet, row 7, column clicked: this is not 0 or 1"
+
+
+def test_a_measured_table_is_printed_even_if_no_feature_fits_the_size(files: list[str], tmp_path: Path) -> None:
+    schema = tmp_path / "egress.json"
+
+    result = CliRunner().invoke(curve, [*files, "--sizes", "1", "--schema-for", "1", "--schema-out", str(schema)])
+
+    assert isinstance(result.exception, BadInputError)
+    assert result.stdout.splitlines()[2].split()[:2] == ["1", "0"]
+    assert not schema.exists()

@@ -7,6 +7,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -64,6 +66,22 @@ def test_a_collectors_reports_become_a_curve(collected: Path) -> None:
     assert measured["utilities"][0]["name"] == "feature0"
     assert measured["points"][0]["features"] == ["feature0"]
     assert measured["points"][0]["lift_share"] > 0.8
+
+
+def test_reports_without_a_request_are_not_taken_for_one(collected: Path) -> None:
+    (wins,) = (collected / "reports").glob("win-*.parquet")
+    table = pq.read_table(wins)
+    requests = [None if number < 40 else request for number, request in enumerate(table["request"].to_pylist())]
+    place = table.column_names.index("request")
+    folder = collected / "nameless"
+    folder.mkdir()
+    pq.write_table(table.set_column(place, "request", pa.array(requests, pa.string())), folder / wins.name)
+    for clicks in (collected / "reports").glob("click-*.parquet"):
+        (folder / clicks.name).write_bytes(clicks.read_bytes())
+
+    arguments = ["--wins", str(folder), "--payload-schema", str(collected / "schema.json"), "--sizes", "3"]
+
+    assert "adyton egress: 40 reports without" in CliRunner().invoke(curve, arguments).stderr
 
 
 @pytest.mark.parametrize("wrong", ["no folder", "no schema", "missing parameter"])

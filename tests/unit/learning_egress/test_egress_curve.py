@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from adyton.learning.egress.curve import (
@@ -20,8 +22,9 @@ from adyton.learning.egress.curve import (
     select_features,
 )
 from adyton.learning.egress.errors import EgressInputError
-from adyton.learning.egress.features import EgressData
+from adyton.learning.egress.features import EgressData, egress_data
 from adyton.learning.egress.machine import FactorizationTrainer
+from adyton.learning.schema import Column, Kind, Role, TableSchema
 
 TRAINER = FactorizationTrainer(epochs=4, learning_rate=0.03)
 
@@ -126,3 +129,18 @@ def test_what_cannot_be_meant_is_refused(data: EgressData, by_code: Curve) -> No
         schema_for(Selection(4, ()))
     with pytest.raises(EgressInputError):
         schema_for(Selection(4, (("a", 3),)), version=8)
+
+
+def test_where_all_features_add_nothing_the_share_of_the_lift_is_null_in_json(by_code: Curve) -> None:
+    point = replace(by_code.points[0], lift_share=float("nan"))
+
+    assert json.loads(json.dumps(point.as_json(), allow_nan=False))["lift_share"] is None
+
+
+@pytest.mark.parametrize("label", [None, 2])
+def test_labels_other_than_0_and_1_are_refused(label: int | None) -> None:
+    schema = TableSchema((Column("age", Role.USER, Kind.CATEGORY), Column("clicked", Role.LABEL, Kind.BINARY)))
+    table = pa.table({"age": [1, 2, 3, 4], "clicked": pa.array([0, 1, label, 1])})
+
+    with pytest.raises(EgressInputError):
+        egress_data(table, schema, np.array([False, False, True, True]))

@@ -51,11 +51,11 @@ class CsvFormat:
 
 
 def read_table(path: Path, schema: TableSchema, csv_format: CsvFormat | None = None) -> pa.Table:
-    """The columns of `schema` from a Parquet file (by its name's end) or else a delimited one.
+    """The columns of `schema` from a Parquet file (by its name's end or its first bytes) or else a delimited one.
 
     Raises TableError; of a Parquet file, it names the row of a label, time or user id that is none.
     """
-    if path.suffix == ".parquet":
+    if path.suffix == ".parquet" or _starts_as_parquet(path):
         try:
             table = pq.read_table(path)
         except FileNotFoundError:
@@ -66,6 +66,14 @@ def read_table(path: Path, schema: TableSchema, csv_format: CsvFormat | None = N
         _check_values(table, schema, path.name)
         return table.select(list(schema.names))
     return collect(schema, read_batches(path, schema, csv_format or CsvFormat()))
+
+
+def _starts_as_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PAR1"
+    except OSError:
+        return False
 
 
 def _check_values(table: pa.Table, schema: TableSchema, where: str) -> None:

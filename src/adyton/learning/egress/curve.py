@@ -10,6 +10,7 @@ Features are chosen on the last fifth of the training rows; test rows only judge
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -83,7 +84,8 @@ class Selection:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One point of the curve. `lift_share`: of what all user features add to the AUC, how much is kept; may pass 1.
+    """One point of the curve. `lift_share`: of what all user features add to the AUC, how much is kept; may pass 1;
+    NaN, and null in JSON, where all user features together add nothing.
 
     share_of_baseline: AUC over baseline AUC.   revenue_share: simulated revenue over the baseline's.
     """
@@ -115,7 +117,7 @@ class CurvePoint:
             "logloss": self.logloss,
             "share_of_baseline": self.share_of_baseline,
             "revenue_share": self.revenue_share,
-            "lift_share": self.lift_share,
+            "lift_share": None if math.isnan(self.lift_share) else self.lift_share,
         }
 
 

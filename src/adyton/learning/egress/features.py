@@ -143,7 +143,10 @@ def egress_data(
         for c in schema.with_role(*_FREE_ROLES)
         if c.name not in names and c.kind is not Kind.LIST
     ]
-    labels = np.asarray(table.column(schema.label.name).cast(pa.int64()).to_numpy(), np.int64)
+    clicked = table.column(schema.label.name).cast(pa.int64())
+    if not set(clicked.unique().to_pylist()) <= {0, 1}:
+        raise EgressInputError("labels must be 0 or 1", where=schema.label.name)
+    labels = np.asarray(clicked.to_numpy(), np.int64)
     matrix = np.column_stack([codes for codes, _ in free]) if free else np.zeros((labels.size, 0), np.int64)
     return EgressData(tuple(features), matrix, tuple(size for _, size in free), labels, np.asarray(is_test, bool))
 
