@@ -15,7 +15,8 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from adyton.auction.errors import ConfigError
-from adyton.protocol.egress_noise import DEFAULT_RATE
+from adyton.kernel.errors import BadInputError
+from adyton.protocol.egress_noise import DEFAULT_RATE, parse_rate
 from adyton.protocol.egress_schema import Dialect
 from adyton.sandbox.engines import Engine
 
@@ -45,11 +46,17 @@ def _as_source(value: object) -> object:
 
 def _as_fraction(value: object) -> object:
     """Exact: "1/100", "0.01" and 0.01 are all one in a hundred."""
-    return Fraction(str(value)) if isinstance(value, int | float | str) else value
+    if not isinstance(value, int | float | str):
+        return value
+    try:
+        return parse_rate(str(value))
+    except BadInputError as error:
+        raise ValueError(error.what) from error
 
 
 Script = Annotated[ScriptSource, BeforeValidator(_as_source)]
 Rate = Annotated[Fraction, BeforeValidator(_as_fraction), Field(ge=0, le=1)]
+Address = Annotated[str, Field(min_length=1)]
 Milliseconds = Annotated[int, Field(gt=0)]
 
 
@@ -66,10 +73,10 @@ class SellerFrontEndConfig(Section):
     """
 
     seller_domain: str
-    buyers: dict[str, str] = Field(default_factory=dict)
+    buyers: dict[str, Address] = Field(default_factory=dict)
     enable_protected_app_signals: bool = True
-    auction_address: str | None = None
-    key_value_address: str | None = None
+    auction_address: Address | None = None
+    key_value_address: Address | None = None
     untrusted_key_value_url: str | None = Field(default=None, pattern="^https?://")
     uses_scoring_signals: bool = True
     requires_scoring_signals: bool = False
@@ -108,7 +115,7 @@ class BuyerFrontEndConfig(Section):
     not wait.
     """
 
-    bidding_address: str | None = None
+    bidding_address: Address | None = None
     bidding_timeout_ms: Milliseconds = 60_000
     requests_at_once: int | None = Field(default=None, gt=0)
     max_waiting_requests: int = Field(default=1000, ge=0)
@@ -137,9 +144,9 @@ class BiddingConfig(Section):
     egress_protocol: int = Field(default=0, ge=0, le=31)
     egress_dialect: Dialect = Dialect.SHIPPED
     pad_egress_to_limit: bool = False
-    retrieval_address: str | None = None
-    lookup_address: str | None = None
-    inference_address: str | None = None
+    retrieval_address: Address | None = None
+    lookup_address: Address | None = None
+    inference_address: Address | None = None
     retrieval_timeout_ms: Milliseconds = 60_000
     udf_timeout_ms: Milliseconds = 10_000
 

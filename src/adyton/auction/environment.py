@@ -87,6 +87,8 @@ def config_from_environment(environ: Mapping[str, str]) -> ProcessConfig:
     Raises ConfigError naming the variable.
     """
     read = _Reader(environ)
+    # Deployments leave names empty for what they do not have; only a switch has a meaning when it is empty.
+    environ = read.given
     is_seller, is_auction, is_buyer, is_bidding = _services(environ)
     document: dict[str, object] = {
         "name": environ.get("ADYTON_PARTY_NAME") or environ.get("SELLER_ORIGIN_DOMAIN") or "adyton",
@@ -277,10 +279,11 @@ def _given(**members: object) -> dict[str, object]:
 
 class _Reader:
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
+        self._all = environ
+        self.given: Mapping[str, str] = {name: text for name, text in environ.items() if text}
 
     def flag(self, name: str, *, default: bool) -> bool:
-        text = self._environ.get(name)
+        text = self._all.get(name)
         if text is None:
             return default
         if text.lower() in _TRUE:
@@ -290,7 +293,7 @@ class _Reader:
         raise ConfigError("must be true or false", where=name)
 
     def number(self, name: str) -> int | None:
-        text = self._environ.get(name)
+        text = self.given.get(name)
         if text is None:
             return None
         try:
@@ -308,18 +311,18 @@ class _Reader:
     def signals_mode(self, *, default: tuple[bool, bool]) -> tuple[bool, bool]:
         """Whether scoring signals are used and required, by SCORING_SIGNALS_FETCH_MODE."""
         name = "SCORING_SIGNALS_FETCH_MODE"
-        if not self._environ.get(name):
+        if not self.given.get(name):
             return default
-        if self._environ[name] not in _SIGNALS_MODES:
+        if self.given[name] not in _SIGNALS_MODES:
             raise ConfigError(f"must be one of {', '.join(_SIGNALS_MODES)}", where=name)
-        return _SIGNALS_MODES[self._environ[name]]
+        return _SIGNALS_MODES[self.given[name]]
 
     def document(self, name: str) -> dict[str, object]:
         """The JSON object of a variable; an empty one if it is not set."""
-        if name not in self._environ:
+        if name not in self.given:
             return {}
         try:
-            parsed = json.loads(self._environ[name])
+            parsed = json.loads(self.given[name])
         except ValueError as error:
             raise ConfigError("must be JSON", where=name) from error
         if not isinstance(parsed, dict):

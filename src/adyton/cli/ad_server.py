@@ -24,6 +24,8 @@ async def select_ad(address: str, ciphertext: bytes, config_path: Path) -> messa
         config = json_format.Parse(config_path.read_bytes(), messages.AuctionConfig())
     except (json_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise BadInputError("this is not an AuctionConfig in proto3 JSON", where=str(config_path)) from error
+    if not address:
+        raise BadInputError("the seller front end's address is empty", hint="host:port")
     request = messages.SelectAdRequest(
         auction_config=config, client_type=messages.CLIENT_TYPE_ANDROID, protected_auction_ciphertext=ciphertext
     )

@@ -13,7 +13,7 @@ from adyton.cli.egress_curve import curve
 from adyton.cli.input_file import about, read_input, refuse_two_from_stdin
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom, RandomSource
 from adyton.kernel.errors import BadInputError
-from adyton.protocol.egress_noise import noise_payload
+from adyton.protocol.egress_noise import noise_payload, parse_rate
 from adyton.protocol.egress_schema import MAX_SCHEMA_BITS, Dialect, EgressPayload, EgressSchema, validate
 from adyton.protocol.egress_wire import SHIPPED_PROTOCOL, decode_payload, encode_payload, from_base64, to_base64
 
@@ -23,12 +23,9 @@ _BITS = click.IntRange(1, MAX_SCHEMA_BITS)
 
 def _rate(_ctx: click.Context, _param: click.Parameter, text: str) -> Fraction:
     try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError) as error:
-        raise click.BadParameter(f"{text!r} is not a number such as 0.01 or 1/100") from error
-    if not 0 <= rate <= 1:
-        raise click.BadParameter(f"{text} is not from 0 to 1")
-    return rate
+        return parse_rate(text)
+    except BadInputError as error:
+        raise click.BadParameter(error.what) from error
 
 
 _schema_option = click.option(

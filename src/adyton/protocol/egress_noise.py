@@ -9,14 +9,27 @@ Nothing in the bytes tells a replaced payload: the schema alone decides the size
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from adyton.kernel.chance import RandomSource, bernoulli, randbelow
 from adyton.kernel.errors import BadInputError
 from adyton.protocol.egress_schema import EgressPayload, EgressSchema, Feature, Kind, Value
 
+_RATE = re.compile(r"[0-9]{1,18}/[0-9]{0,17}[1-9][0-9]{0,17}|[0-9]{1,18}(?:\.[0-9]{0,18})?(?:[eE][+-]?[0-9]{1,2})?")
 DEFAULT_RATE = Fraction(1, 100)
 """The share of payloads that the proposal replaces."""
+
+
+def parse_rate(text: str) -> Fraction:
+    """The exact rate of a text such as "0.01", "1e-2" or "1/100".
+
+    Raises BadInputError for anything else, for what is not from 0 to 1, and for more digits than any rate needs: an
+    exponent of nine digits would fill the memory.
+    """
+    if not _RATE.fullmatch(text) or (rate := Fraction(text)) > 1:
+        raise BadInputError("a rate is a number from 0 to 1, such as 0.01 or 1/100")
+    return rate
 
 
 def noise_payload(

@@ -165,6 +165,8 @@ def test_too_many_and_too_large_blobs_and_unreachable_buckets_are_refused() -> N
     for place in ("s3://", "https://host", "gs:///x"):
         with pytest.raises(ConfigError, match="names no bucket"):
             open_bucket(place, timeout_s=1, environ={})
+    with pytest.raises(ConfigError, match="this is no address"):
+        open_bucket("s3://[", timeout_s=1, environ={})
 
 
 def test_blobs_are_versions_of_a_script_that_come_change_and_fail_while_it_is_served(tmp_path: Path) -> None:

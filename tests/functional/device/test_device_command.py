@@ -250,6 +250,13 @@ def test_a_bad_update_is_bad_input_and_two_sources_are_a_usage_error(tmp_path: P
     assert usage.exit_code == 2
 
 
+def test_a_seller_front_end_without_an_address_is_bad_input(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    front_end = ("--sfe", "", "--config", str(tmp_path / "config.json"))
+    refused = call(tmp_path, "select", "--package", "p", "--seller", "s", "--test-key", *front_end)
+    assert isinstance(refused.exception, BadInputError)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -78,7 +78,7 @@ def test_seeded_noise_repeats_itself_and_says_that_it_protects_nothing(schema: s
     assert "protects nothing" in noisy("1").stderr
 
 
-@pytest.mark.parametrize("rate", ["x", "1/0", "1.5", "-1", "nan"])
+@pytest.mark.parametrize("rate", ["x", "1/0", "1.5", "-1", "nan", "1e999999999", "1/100/1", ""])
 def test_a_rate_that_is_none_is_a_usage_error(schema: str, rate: str) -> None:
     result = CliRunner().invoke(egress, ["encode", "--schema", schema, "--payload", schema, f"--noise-rate={rate}"])
 

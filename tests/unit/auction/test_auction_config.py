@@ -50,6 +50,11 @@ def test_noise_is_one_in_a_hundred_by_default_and_exact() -> None:
     [
         ({"bidding": {"generate_bid": "x", "limited_egress_bit": 3}}, "bidding.limited_egress_bit"),
         ({"bidding": {"generate_bid": "x", "noise_rate": 2}}, "bidding.noise_rate"),
+        ({"bidding": {"generate_bid": "x", "noise_rate": "1/0"}}, "bidding.noise_rate"),
+        ({"bidding": {"generate_bid": "x", "noise_rate": "1e999999999"}}, "bidding.noise_rate"),
+        ({"bidding": {"generate_bid": "x", "noise_rate": True}}, "bidding.noise_rate"),
+        ({"bidding": {"generate_bid": "x", "lookup_address": ""}}, "bidding.lookup_address"),
+        ({"seller_front_end": {"seller_domain": "s", "buyers": {"b": ""}}}, "seller_front_end.buyers.b"),
         ({"bidding": {"generate_bid": "x", "udf_timeout_ms": 0}}, "bidding.udf_timeout_ms"),
         ({"test_mode": False}, "configuration"),
         ({"key_value": None}, "configuration"),
@@ -339,3 +344,21 @@ def test_an_error_in_a_file_names_the_file(tmp_path: Path) -> None:
     path.write_text("[" * 100_000)
     with pytest.raises(ConfigError, match="not JSON"):
         load_config(path)
+
+
+def test_names_that_are_left_empty_are_as_good_as_none() -> None:
+    given = {
+        "TEST_MODE": "true",
+        "BUYER_CODE_FETCH_CONFIG": '{"fetchMode":2,"biddingJsPath":"bid.js"}',
+        "ADYTON_SNAPSHOT_FOLDER": "ads",
+    }
+    empty = (
+        "ADYTON_HTTP_LISTEN", "ADYTON_KV_UDF", "AD_RETRIEVAL_TIMEOUT_MS", "AUCTION_SERVER_HOST", "BIDDING_SERVER_ADDR",
+        "INFERENCE_MODEL_BUCKET_NAME", "PUBLIC_KEY_ENDPOINT", "SELLER_CODE_FETCH_CONFIG", "SELLER_ORIGIN_DOMAIN",
+        "TEE_AD_RETRIEVAL_KV_SERVER_ADDR", "TEE_KV_SERVER_ADDR",
+    )  # fmt: skip
+
+    assert config_from_environment({**given, **dict.fromkeys(empty, "")}) == config_from_environment(given)
+    switched_off = config_from_environment({**given, "enable_temporary_unlimited_egress": ""})
+    assert switched_off.bidding is not None
+    assert not switched_off.bidding.enable_temporary_unlimited_egress

@@ -161,7 +161,10 @@ class ObjectStore:
 
 def _address(place: str, environ: Mapping[str, str]) -> tuple[str, str, str]:
     """Base URL without a path, path of the bucket, prefix of its blobs ("" or ending in a slash)."""
-    parts = urlsplit(place)
+    try:
+        parts = urlsplit(place)
+    except ValueError as error:
+        raise ConfigError("this is no address", where=place, hint="s3://bucket or https://host/bucket") from error
     if parts.scheme in ("s3", "gs"):
         bucket, prefix = parts.netloc, parts.path.strip("/")
         endpoint = "https://storage.googleapis.com" if parts.scheme == "gs" else environ.get("AWS_ENDPOINT_URL", "")
