@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 
 import pytest
 
-from adyton.auction.services.telemetry import CONSENTED_LOGGER, DebugPolicy
+from adyton.auction.services.telemetry import CONSENTED_LOGGER, DebugPolicy, log_to_stderr
 from adyton.protocol.messages import server_common_pb2 as common
 
 CONTEXT = common.LogContext(generation_id="77", adtech_debug_id="d")
@@ -57,3 +58,20 @@ def test_a_request_is_told_verbatim_only_with_the_token(
         logs=["plain text", "generateBid: a line"],
         downstream_servers=[common.DebugInfo(server_name="kv", logs=["theirs"])],
     )
+
+
+def test_a_consented_request_is_logged_whatever_the_level_of_other_logs(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, consented = logging.getLogger("adyton"), logging.getLogger(CONSENTED_LOGGER)
+    before = (ours.handlers[:], ours.level, ours.propagate, consented.level)
+    try:
+        log_to_stderr("WARNING")
+        DebugPolicy("secret").request_log("bidding", consent("secret"), CONTEXT).note("plain text")
+        logging.getLogger("adyton.auction").info("something else")
+    finally:
+        ours.handlers[:], level, ours.propagate, consented_level = before
+        ours.setLevel(level)
+        consented.setLevel(consented_level)
+
+    (line,) = capsys.readouterr().err.splitlines()
+    told = json.loads(line)
+    assert (told["message"], told["generation_id"], told["adtech_debug_id"]) == ("plain text", "77", "d")

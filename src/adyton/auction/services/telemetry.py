@@ -159,3 +159,5 @@ def log_to_stderr(level: str = "INFO") -> None:
     logger.handlers[:] = [handler]
     logger.setLevel(level)
     logger.propagate = False
+    # Whoever named the secret token asked for these, at whatever level the rest is told.
+    _consented.setLevel("INFO")
