@@ -111,6 +111,24 @@ def test_a_folder_that_cannot_be_read_is_refused_at_the_start(tmp_path: Path) ->
         assert caught.value.where == str(folder)
 
 
+def test_work_in_the_background_that_ends_by_a_defect_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def defect(_: FolderWatcher) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(FolderWatcher, "run", defect)
+
+    async def start() -> None:
+        async with service(tmp_path):
+            await asyncio.sleep(0)
+
+    asyncio.run(start())
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "a defect ended work in the background"
+    ]
+
+
 def test_a_file_that_cannot_be_read_does_not_hold_up_the_others_and_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adyton.auction.retrieval.errors import RecordError
 from adyton.auction.retrieval.files import read_records, write_snapshot
 from adyton.auction.retrieval.key_values import KeyValues
-from adyton.auction.retrieval.records import Mutation, StoreRecord, UdfRecord, ValueType
+from adyton.auction.retrieval.records import Mutation, StoreRecord, UdfRecord, ValueType, string_record
 
 KEYS = ["k1", "k2"]
 texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
@@ -120,3 +125,48 @@ def test_script_versions_round_trip_through_both_formats(written: list[UdfRecord
             write_snapshot(path, written)
 
             assert list(read_records(path)) == written
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["csv", "parquet"]), st.lists(st.tuples(st.integers(0, 10**4), st.binary(max_size=3)), max_size=4)
+)
+def test_a_spoiled_file_gives_records_or_the_documented_error(suffix: str, edits: list[tuple[int, bytes]]) -> None:
+    """Edits write over bytes, or cut the file off where they are empty."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"DELTA_0000000000000001.{suffix}"
+        members = StoreRecord("s", 1, Mutation.UPDATE, ValueType.STRING_SET, frozenset({"element"}))
+        write_snapshot(path, [string_record("key", "value", 1), members])
+        data = bytearray(path.read_bytes())
+        for place, new in edits:
+            at = place % len(data) if data else 0
+            data[at : at + len(new) if new else len(data)] = new
+        path.write_bytes(data)
+        with contextlib.suppress(RecordError):
+            assert all(isinstance(record, StoreRecord) for record in read_records(path))
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [("value", b"\xff"), ("key", b"\xff"), ("key", None), ("elements", [b"\xff"]), ("key", [1])],
+)
+def test_columns_of_parquet_that_are_no_text_are_refused(tmp_path: Path, column: str, value: object) -> None:
+    row = {"key": "k", "logical_commit_time": 1, "mutation_type": "UPDATE", "value": "v", "value_type": "string"}
+    if column == "elements":
+        row |= {"value_type": "string_set", "value": None}
+    for kind in (None, pa.string()) if isinstance(value, bytes) else (None,):
+        array = pa.array([value])
+        if kind is not None:  # bytes that the file calls text
+            array = pa.StringArray.from_buffers(1, pa.array([0, 1], pa.int32()).buffers()[1], pa.py_buffer(value))
+        columns = {name: pa.array([given]) for name, given in row.items()}
+        path = tmp_path / "DELTA_0000000000000001.parquet"
+        pq.write_table(pa.table({**columns, column: array}), path)
+        with pytest.raises(RecordError, match=path.name):
+            list(read_records(path))
+
+
+def test_bytes_of_parquet_that_are_text_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "DELTA_0000000000000001.parquet"
+    row = {"key": b"k", "logical_commit_time": 1, "mutation_type": "UPDATE", "value": b"v", "value_type": "string"}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    assert list(read_records(path)) == [string_record("k", "v", 1)]

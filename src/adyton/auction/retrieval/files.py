@@ -113,7 +113,7 @@ def _parquet_rows(path: Path) -> Iterator[Mapping[str, object]]:
                 yield from batch.to_pylist()
     except (FileNotFoundError, PermissionError):
         raise
-    except (pa.ArrowException, OSError) as error:  # pyarrow has OSError for broken files too
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # pyarrow has OSError for broken files too
         raise RecordError(f"not a Parquet file ({type(error).__name__})", where=path.name) from None
 
 
@@ -125,14 +125,14 @@ def _store_record(row: Mapping[str, object]) -> StoreRecord:
         raise RecordError("unknown value_type or mutation_type", hint="string_set, UPDATE") from None
     value: str | Elements
     if value_type is ValueType.STRING:
-        value = "" if row["value"] is None else str(row["value"])
+        value = "" if row["value"] is None else _text(row["value"], "value")
     else:
         parts = row.get("elements")
         if not isinstance(parts, list):
-            text = str(row["value"] or "")
+            text = "" if row["value"] is None else _text(row["value"], "value")
             parts = text.split("|") if text else []
-        value = _elements(value_type, [str(part) for part in parts])
-    return StoreRecord(str(row["key"]), _integer(row["logical_commit_time"]), mutation, value_type, value)
+        value = _elements(value_type, [_text(part, "an element") for part in parts])
+    return StoreRecord(_text(row["key"], "key"), _integer(row["logical_commit_time"]), mutation, value_type, value)
 
 
 def _elements(value_type: ValueType, parts: Sequence[str]) -> Elements:
@@ -146,11 +146,23 @@ def _elements(value_type: ValueType, parts: Sequence[str]) -> Elements:
 
 def _udf_record(row: Mapping[str, object]) -> UdfRecord:
     return UdfRecord(
-        code_snippet=str(row["code_snippet"]),
-        handler_name=str(row["handler_name"]),
+        code_snippet=_text(row["code_snippet"], "code_snippet"),
+        handler_name=_text(row["handler_name"], "handler_name"),
         logical_commit_time=_integer(row["logical_commit_time"]),
         version=_integer(row["version"]),
     )
+
+
+def _text(value: object, column: str) -> str:
+    """Text in a column that Parquet may have as text, bytes, numbers or nothing; a CSV has text only."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise RecordError(f"{column} is not UTF-8") from None
+    if isinstance(value, str | int | float):
+        return str(value)
+    raise RecordError(f"{column} is missing or of a type that is no text")
 
 
 def _integer(value: object) -> int:

@@ -6,7 +6,6 @@ One module, since the order in which parts open and close is one thing.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -412,10 +411,16 @@ class PartyProcess:
 
     def _in_background(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
+        task.add_done_callback(_tell_of_a_defect)
 
         async def stop() -> None:
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.gather(task, return_exceptions=True)
 
         self._stack.push_async_callback(stop)
+
+
+def _tell_of_a_defect(task: asyncio.Task[None]) -> None:
+    """Background work has no end of its own: where it ends, files, code or keys are no longer followed."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a defect ended work in the background", exc_info=error)
