@@ -110,7 +110,11 @@ def config_from_environment(environ: Mapping[str, str]) -> ProcessConfig:
             bidding_timeout_ms=read.number("PROTECTED_APP_SIGNALS_GENERATE_BID_TIMEOUT_MS"),
         )
     if "ADYTON_SNAPSHOT_FOLDER" in environ:
-        document["key_value"] = {"snapshot": environ["ADYTON_SNAPSHOT_FOLDER"], "udf": environ.get("ADYTON_KV_UDF")}
+        document["key_value"] = _given(
+            snapshot=environ["ADYTON_SNAPSHOT_FOLDER"],
+            udf=environ.get("ADYTON_KV_UDF"),
+            handler_name=environ.get("ADYTON_KV_HANDLER"),
+        )
     if "INFERENCE_MODEL_BUCKET_NAME" in environ:
         document["inference"] = _given(
             models=_bucket(environ, environ["INFERENCE_MODEL_BUCKET_NAME"]),

@@ -362,3 +362,14 @@ def test_names_that_are_left_empty_are_as_good_as_none() -> None:
     switched_off = config_from_environment({**given, "enable_temporary_unlimited_egress": ""})
     assert switched_off.bidding is not None
     assert not switched_off.bidding.enable_temporary_unlimited_egress
+
+
+def test_the_retrieval_function_may_have_the_name_of_the_documents() -> None:
+    given = {"TEST_MODE": "true", "ADYTON_SNAPSHOT_FOLDER": "ads", "ADYTON_KV_UDF": "retrieval.js"}
+    for names, expected in (
+        (given, "HandleRequest"),
+        ({**given, "ADYTON_KV_HANDLER": "getCandidateAds"}, "getCandidateAds"),
+    ):
+        found = config_from_environment(names).key_value
+        assert found is not None
+        assert found.handler_name == expected
