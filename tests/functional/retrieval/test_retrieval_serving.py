@@ -33,6 +33,7 @@ SCRIPT = """
     }
     function bad_query() { return runSetQueryUInt32("("); }
     function bad_search() { return runTopK([1, 2, 3], {k: 1}); }
+    function bad_text() { return runTopK([1, 2], {filter: {country: "\\ud800"}}); }
     function greedy() { for (let i = 0; i < 1000; i++) getValues([]); }
 """
 
@@ -76,7 +77,7 @@ def test_a_script_reads_values_sets_and_nearest_ads() -> None:
                 ],
                 "inference": "undefined",
             }
-            for function in ("bad_query", "bad_search", "greedy"):
+            for function in ("bad_query", "bad_search", "bad_text", "greedy"):
                 with pytest.raises(UdfThrewError):
                     await pool.call(handle, function, [], deadline_ms=20_000, hooks=store.hooks())
 

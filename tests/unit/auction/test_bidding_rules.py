@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from fractions import Fraction
 
@@ -17,8 +18,9 @@ from adyton.auction.buyer.bidding_rules import (
 )
 from adyton.auction.buyer.egress_fields import EgressRules, limited_egress_value, unlimited_egress_value
 from adyton.auction.errors import ScriptError
+from adyton.auction.services.egress_schemas import validate_hook
 from adyton.kernel.chance import InsecureFixedRandom
-from adyton.protocol.egress_schema import EgressSchema
+from adyton.protocol.egress_schema import Dialect, EgressSchema
 from adyton.protocol.messages import bidding_auction_servers_pb2 as ba
 from adyton.sandbox.values import Bytes
 
@@ -186,3 +188,9 @@ def test_unlimited_channel_needs_device_and_server_and_is_noised_only_where_conf
     noised = {unlimited_egress_value(PAYLOAD, SCHEMA, both, NOISE, is_allowed_by_device=True) for _ in range(50)}
     assert len(noised) > 30
     assert {len(value) for value in noised} == {4}
+
+
+@pytest.mark.parametrize("text", ['["\\ud800", "{}"]', "[", "", "[1]", "{}"])
+def test_validate_tells_a_script_of_arguments_that_cannot_be_read(text: str) -> None:
+    answer = asyncio.run(validate_hook(Dialect.SHIPPED)(text))
+    assert json.loads(answer) == ["validate takes a payload and a schema"]

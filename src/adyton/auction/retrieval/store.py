@@ -158,7 +158,10 @@ class AdRetrievalStore:
 
     async def _top_k_hook(self, text: str) -> str:
         """JSON `[{"key", "score", "ad"}, ...]`, best first; `ad` is the ad's own JSON, embedding included."""
-        arguments = orjson.loads(text)
+        try:
+            arguments = orjson.loads(text)
+        except orjson.JSONDecodeError as error:  # scripts may hold text that is none, such as half a surrogate pair
+            raise AdFilterError("the arguments of runTopK are not JSON") from error
         if not isinstance(arguments, list) or not 1 <= len(arguments) <= 2:
             raise AdFilterError("runTopK takes a query vector and options")
         found = self.top_k(arguments[0], arguments[1] if len(arguments) == 2 else None)

@@ -51,7 +51,10 @@ def validate_hook(dialect: Dialect) -> HostHook:
 
     async def validated(text: str) -> str:
         """text: JSON array of the two arguments, each JSON text or an object. An unusable schema is one problem."""
-        arguments = orjson.loads(text)
+        try:
+            arguments = orjson.loads(text)
+        except orjson.JSONDecodeError:  # scripts may hold text that is none, such as half a surrogate pair
+            arguments = None
         if not isinstance(arguments, list) or len(arguments) != 2:
             return orjson.dumps(["validate takes a payload and a schema"]).decode()
         try:
