@@ -25,6 +25,7 @@ from adyton.auction.inference.errors import (
     ModelExistsError,
     ModelLoadError,
     ModelNotFoundError,
+    ModelStoreError,
 )
 from adyton.auction.inference.model_list import FolderBucket, ModelListFollower
 from adyton.kernel.clock import ManualClock
@@ -154,6 +155,32 @@ def test_a_file_that_would_lie_outside_its_model_is_refused_before_anything_is_w
         assert client.get_model_paths() == []
         assert list(client._folder.rglob("*")) == []
         assert not (client._folder.parent / "outside.onnx").exists()
+
+    with_client(work)
+
+
+def test_a_full_disk_and_a_name_that_no_file_has_are_told_and_do_not_end_the_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "double.onnx").write_bytes(doubling_onnx())
+    (tmp_path / "models.json").write_text('{"model_metadata": [{"model_path": "double.onnx"}]}')
+
+    def full_disk(_: Path, __: bytes) -> int:
+        raise OSError(28, os.strerror(28))
+
+    async def work(client: InferenceClient) -> None:
+        with pytest.raises(ModelLoadError, match="a name that no file can have"):
+            await client.register_model("m", {"m/\0": b"x"})
+        with pytest.raises(ModelStoreError, match="File name too long"):
+            await client.register_model("m", {"m/" + "x" * 5000: b"x"})
+        follower = ModelListFollower(client, FolderBucket(tmp_path, "models.json"), ManualClock(0))
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "write_bytes", full_disk)
+            await follower.sync()
+        assert "double.onnx: the files cannot be written (No space left on device)" in caplog.text
+        assert client.get_model_paths() == []
+        await follower.sync()
+        assert client.get_model_paths() == ["double.onnx"]
 
     with_client(work)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import socket
 import tempfile
@@ -33,6 +34,7 @@ from adyton.auction.inference.errors import (
     ModelExistsError,
     ModelLoadError,
     ModelNotFoundError,
+    ModelStoreError,
 )
 from adyton.auction.inference.model_process import Operation
 from adyton.sandbox.values import HostHook
@@ -108,7 +110,7 @@ class InferenceClient:
         """Make a model available under `model_path`, after its warm-up batch ran without an error.
 
         files: path -> content; paths are relative and stay inside the model.
-        Raises ModelExistsError, ChecksumMismatchError, ModelLoadError, InferenceDownError.
+        Raises ModelExistsError, ChecksumMismatchError, ModelLoadError, ModelStoreError, InferenceDownError.
         """
         if model_path in self._models:
             raise ModelExistsError(
@@ -122,10 +124,15 @@ class InferenceClient:
             raise ChecksumMismatchError("the files do not have the checksum of the list", where=model_path)
         if self._folder is None:
             raise InferenceDownError("the inference client is not open")
-        folder = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=self._folder))
+        folder = self._folder / secrets.token_hex(16)
         registered = _Registered(folder, warm_up_batch_request_json)
         try:
-            await asyncio.to_thread(_write_files, folder, model_path, files)
+            try:
+                await asyncio.to_thread(_write_files, folder, model_path, files)
+            except OSError as error:
+                raise ModelStoreError(f"the files cannot be written ({error.strerror})", where=model_path) from error
+            except ValueError as error:
+                raise ModelLoadError("a name that no file can have", where=model_path) from error
             await (await self._running()).load(model_path, registered)
         except BaseException:
             await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

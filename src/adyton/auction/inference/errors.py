@@ -6,6 +6,7 @@ ChecksumMismatchError  BadInputError     the files are not those the list names
 ModelExistsError       RefusedError      registered models are immutable
 ModelNotFoundError     RefusedError      no such model to delete
 InferenceDownError     UnavailableError  the model process does not start, or ended
+ModelStoreError        UnavailableError  this machine cannot hold a model's files
 """
 
 from __future__ import annotations
@@ -35,3 +36,7 @@ class ModelNotFoundError(RefusedError):
 
 class InferenceDownError(UnavailableError):
     """The model process is not running."""
+
+
+class ModelStoreError(UnavailableError):
+    """A model's files cannot be written here."""
