@@ -143,7 +143,15 @@ def scored(made: pa.Table, train: pa.Table, test: pa.Table, best_real: float) ->
     scores = fidelity(train, made, schema)
     aucs = test_auc(made, test)
     ratio = max(aucs.values()) / best_real
-    return {"quality": scores.quality, "shapes": scores.shapes, "pairs": scores.pairs, **aucs, "ratio": ratio}
+    linked = scores.linked_quality
+    return {
+        "quality": scores.quality,
+        "linked_quality": linked,
+        "shapes": scores.shapes,
+        "pairs": scores.pairs,
+        **aucs,
+        "ratio": ratio,
+    }
 
 
 def measured_command(*arguments: str | Path) -> dict[str, float]:

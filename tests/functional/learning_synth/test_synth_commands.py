@@ -191,9 +191,9 @@ def test_a_table_on_stdout_says_on_stderr_what_is_guaranteed(folder: Path) -> No
 
 
 def test_a_model_file_with_any_byte_changed_is_read_or_refused(folder: Path) -> None:
-    _fit(folder)
+    _fit(folder, "--insecure-fixed-noise", "1")
     data = (folder / "model").read_bytes()
-    for place in range(0, len(data), 97):
+    for place in [*range(60), *range(60, len(data), 97)]:
         (folder / "model").write_bytes(data[:place] + bytes([data[place] ^ 0x41]) + data[place + 1 :])
         result = CliRunner().invoke(synth, ["sample", str(folder / "model"), "-n", "1"])
         assert result.exit_code == 0 or isinstance(result.exception, BadInputError), place

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats.contingency import association
 
 from adyton.learning.errors import TableError
 from adyton.learning.schema import Column, Kind, Role, TableSchema
 from adyton.learning.synth.fidelity import (
     correlation_similarity,
+    cramers_v,
     fidelity,
     ks_complement,
     tv_complement,
@@ -46,6 +48,31 @@ def test_contingency_similarity_of_a_hand_computed_table() -> None:
     assert scores.shapes == pytest.approx(1)
     assert scores.pairs == pytest.approx(0.5)
     assert scores.quality == pytest.approx(0.75)
+
+
+def test_pairs_that_hang_together_are_scored_apart() -> None:
+    names = ("a", "b", "c")
+    three = TableSchema(tuple(Column(name, Role.AD, Kind.CATEGORY) for name in names))
+    real = pa.table({"a": ["x", "x", "y", "y"], "b": ["p", "p", "q", "q"], "c": ["r", "s", "r", "s"]})
+    made = pa.table({"a": ["x", "x", "y", "y"], "b": ["p", "q", "p", "q"], "c": ["r", "s", "r", "s"]})
+    scores = fidelity(real, made, three)
+
+    assert scores.linked == (("a", "b"),)
+    assert scores.linked_pairs == pytest.approx(0.5)
+    assert scores.linked_quality == pytest.approx(0.75)
+    assert scores.pairs == pytest.approx((0.5 + 1 + 0.5) / 3)
+    unlinked = fidelity(real.select(["a", "c"]), made.select(["a", "c"]), three.select(["a", "c"]))
+    assert (unlinked.linked_pairs, unlinked.linked_quality) == (None, 1)
+
+
+def test_cramers_v_agrees_with_scipy() -> None:
+    rng = np.random.default_rng(0)
+    a = rng.integers(0, 7, 500)
+    for b in (a, a % 3, rng.integers(0, 4, 500), np.where(rng.random(500) < 0.5, a, 2)):
+        table = np.histogram2d(a, b, bins=(np.arange(8), np.arange(8)))[0]
+        table = table[table.sum(axis=1) > 0][:, table.sum(axis=0) > 0]
+        assert cramers_v(a, b) == pytest.approx(association(table.astype(int), method="cramer"))
+    assert cramers_v(a, np.zeros(500, np.int64)) == 0
 
 
 def test_a_table_is_like_itself_and_the_ceiling_lies_below_one(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tokenize
 import zipfile
 import zlib
 from dataclasses import asdict
@@ -70,7 +71,17 @@ def load(path: Path) -> TrainedModel:
         return _restore(head, arrays)
     except FileNotFoundError:
         raise ModelError("there is no such model file", where=path.name) from None
-    except (KeyError, ValueError, TypeError, RuntimeError, OSError, zipfile.BadZipFile, zlib.error):
+    except (
+        KeyError,
+        ValueError,
+        TypeError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        zipfile.BadZipFile,
+        zlib.error,
+        tokenize.TokenError,
+    ):
         raise ModelError("this is not a model file", where=path.name, hint="make one with `adyton ctr train`") from None
 
 

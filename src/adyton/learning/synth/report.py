@@ -96,6 +96,11 @@ def lines(report: SynthesisReport) -> list[tuple[str, str, str]]:
             f"{made.shapes:.3f} / {made.pairs:.3f} (fresh: {report.ceiling.shapes:.3f} / {report.ceiling.pairs:.3f})",
             "single columns / pairs of columns",
         ),
+        (
+            "quality, linked pairs",
+            f"{made.linked_quality:.3f} (fresh real rows: {report.ceiling.linked_quality:.3f})",
+            f"the same with the {len(made.linked)} pairs alone that hang together in real rows, as SDMetrics has it",
+        ),
         *_utility_lines(report),
         *_privacy_lines(report),
     ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tokenize
 import zipfile
 import zlib
 from fractions import Fraction
@@ -66,7 +67,8 @@ def from_bytes(data: bytes) -> SynthesizerModel:
             raise SynthesisInputError("the synthesizer was written by another version")
         return _model(header, arrays)
     except (
-        ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error, pa.ArrowException
+        ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
+        tokenize.TokenError, pa.ArrowException,
     ) as error:  # fmt: skip
         raise SynthesisInputError("this file is not a synthesizer", hint="make one with `adyton synth fit`") from error
 
