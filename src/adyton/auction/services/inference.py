@@ -18,9 +18,8 @@ from adyton.auction.inference.errors import ModelExistsError, ModelNotFoundError
 from adyton.auction.inference.model_list import ModelListFollower
 from adyton.auction.services.clients import open_channel
 from adyton.auction.services.model_buckets import open_model_bucket
-from adyton.auction.services.status import status_name
 from adyton.kernel.clock import Clock
-from adyton.kernel.errors import AdytonError
+from adyton.kernel.errors import AdytonError, BadInputError, UnavailableError
 from adyton.protocol.messages import inference_pb2, inference_pb2_grpc
 from adyton.sandbox.values import HostHook
 
@@ -104,8 +103,10 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             )
         except ModelExistsError as error:
             await context.abort(grpc.StatusCode.ALREADY_EXISTS, error.what)
-        except AdytonError as error:
-            await context.abort(grpc.StatusCode[status_name(error)], error.what)
+        except BadInputError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, error.what)
+        except UnavailableError as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, error.what)
         return inference_pb2.RegisterModelResponse()
 
     async def DeleteModel(  # noqa: N802
