@@ -19,6 +19,7 @@ from adyton.learning.synth.fidelity import (
 )
 from adyton.learning.synth.gate_measures import measure
 from adyton.learning.synth.privacy import Advantage, linkability, nearest, shared_literals
+from adyton.learning.synth.report import lines, report
 from adyton.learning.synth.utility import train_and_test, utility
 
 
@@ -214,3 +215,14 @@ def test_empty_tables_and_missing_columns_are_refused(table: pa.Table, schema: T
         fidelity(table, table.drop_columns(["slot"]), schema)
     with pytest.raises(TableError):
         measure(table, table.slice(0, 2), table, schema, seed=0)
+
+
+def test_the_report_names_every_leak_of_a_copy_and_none_of_fresh_rows(
+    table: pa.Table, other_users: pa.Table, fresh: pa.Table, schema: TableSchema
+) -> None:
+    def leaks(synthetic: pa.Table) -> set[str]:
+        made = report(synthetic=synthetic, train=table, holdout=other_users, test=None, schema=schema, seed=1)
+        return {name for name, value, _ in lines(made) if value.endswith(" LEAK")}
+
+    assert {"membership AUC", "exact matches", "real user ids"} <= leaks(table)
+    assert leaks(fresh) == set()

@@ -15,6 +15,8 @@ from adyton.learning.synth.privacy import Advantage, Estimate
 from adyton.learning.synth.shadow import ShadowAttack
 from adyton.learning.synth.utility import Utility, utility
 
+_LEAK = " LEAK"
+
 
 @dataclass(frozen=True)
 class SynthesisReport:
@@ -147,7 +149,7 @@ def _privacy_lines(report: SynthesisReport) -> list[tuple[str, str, str]]:
         rows.append(
             (
                 "membership AUC, shadow models",
-                _spread(report.shadow.auc),
+                _membership(report.shadow.auc),
                 f"an attacker with the whole table and {report.shadow.shadows} refits; .5 is a coin",
             )
         )
@@ -158,12 +160,12 @@ def _privacy_lines(report: SynthesisReport) -> list[tuple[str, str, str]]:
                 "share of members that this attacker names with one outsider in a hundred; .01 is a coin",
             )
         )
-    rows.append(("membership AUC", _spread(privacy.membership), "guessing from this table alone; .5 is a coin"))
+    rows.append(("membership AUC", _membership(privacy.membership), "guessing from this table alone; .5 is a coin"))
     for name, found in report.advantages.items():
         rows.append(
             (
                 name,
-                f"{found.members:.4f} members, {found.holdout:.4f} others" + (" LEAK" if found.is_visible else ""),
+                f"{found.members:.4f} members, {found.holdout:.4f} others" + _LEAK * found.is_visible,
                 "success of the attack; a leak only if members are hit more often than others",
             )
         )
@@ -174,9 +176,14 @@ def _privacy_lines(report: SynthesisReport) -> list[tuple[str, str, str]]:
             str(sum(privacy.shared_literals.values())),
             "values of one or two real rows found again",
         ),
-        ("real user ids", str(privacy.user_ids_shared), "must be 0"),
+        ("real user ids", str(privacy.user_ids_shared) + _LEAK * bool(privacy.user_ids_shared), "must be 0"),
     ]
     return rows
+
+
+def _membership(found: Estimate) -> str:
+    """The AUC of a guess who was in the data: a leak where a coin is not as good."""
+    return _spread(found) + _LEAK * (found.low > 0.5)
 
 
 def _spread(estimate: Estimate, digits: int = 3) -> str:
