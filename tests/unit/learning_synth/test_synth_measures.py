@@ -66,6 +66,14 @@ def test_pairs_that_hang_together_are_scored_apart() -> None:
     assert (unlinked.linked_pairs, unlinked.linked_quality) == (None, 1)
 
 
+@pytest.mark.parametrize("numbers", [[2**62 + n for n in range(40)], [1e308, -1e308] * 20])
+def test_numbers_too_large_for_equal_bins_are_compared(numbers: list[float]) -> None:
+    schema = TableSchema((Column("n", Role.AD, Kind.NUMBER), Column("c", Role.AD, Kind.CATEGORY)))
+    table = pa.table({"n": numbers, "c": ["a", "b"] * 20})
+
+    assert fidelity(table, table, schema).quality == pytest.approx(1)
+
+
 def test_cramers_v_agrees_with_scipy() -> None:
     rng = np.random.default_rng(0)
     a = rng.integers(0, 7, 500)

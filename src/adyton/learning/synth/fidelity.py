@@ -19,7 +19,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from adyton.learning.schema import TableSchema
-from adyton.learning.synth.compared import ComparedColumn, Floats, Ints, compared
+from adyton.learning.synth.compared import ComparedColumn, Floats, Ints, compared, quantile_edges
 
 _PAIR_BINS = 10
 _LEAST_CORRELATION, _LEAST_ASSOCIATION = 0.5, 0.3
@@ -157,7 +157,11 @@ def _equal_width(column: ComparedColumn) -> Floats | None:
     if column.numbers is None:
         return None
     known = column.numbers[0][~np.isnan(column.numbers[0])]
-    return np.asarray(np.histogram_bin_edges(known, _PAIR_BINS), np.float64)
+    try:
+        with np.errstate(over="ignore"):
+            return np.asarray(np.histogram_bin_edges(known, _PAIR_BINS), np.float64)
+    except ValueError:  # a range that floats cannot cut into ten, such as ids beyond 2^53
+        return quantile_edges(known, _PAIR_BINS)
 
 
 def _shares(codes: Ints, size: int) -> npt.NDArray[np.float64]:
