@@ -90,9 +90,8 @@ def main() -> None:
         else:
             config = SINGLE_CONFIG if options.single else PROTOCOL_CONFIG
             if options.distilled:
-                config = replace(
-                    config, distil_passes=recipe.DISTILLED.distil_passes, students=recipe.DISTILLED.students
-                )
+                of = recipe.DISTILLED
+                config = replace(config, members=of.members, distil_passes=of.distil_passes, students=of.students)
             model = protocol(seed, replace(config, members=options.members or config.members))
             compared(seed, model, ["twin", *(("logistic regression", "lightgbm") if options.references else ())])
             if options.peers:

@@ -53,7 +53,7 @@ ctr.add_command(cross_domain_command)
     default="single",
     show_default=True,
     help="One network, or twelve wider ones with tastes from a second pass: still one factorised model. Distilled: "
-    "three networks that learned from those, with an eighth of their vectors.",
+    "three networks that learned from fifteen of those, with an eighth of the vectors of twelve.",
 )
 @click.option("--members", type=click.IntRange(1, 16), help="Networks to average; default as in the recipe.")
 @click.option("--epochs", type=click.IntRange(1), help="Passes at most; default 8, and 1 for the ensemble.")

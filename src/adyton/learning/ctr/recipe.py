@@ -49,8 +49,9 @@ ENSEMBLE = TrainConfig(
 Their logits are averaged, which is again a factorised score: the parts are six times as long. Ids overfit in a second
 pass, and one pass leaves noise that averaging removes."""
 
-DISTILLED = replace(ENSEMBLE, distil_passes=2, students=3)
-"""Three networks that learned from `ENSEMBLE`: its scores, vectors an eighth as long (`bench/ctr.py --distilled`)."""
+DISTILLED = replace(ENSEMBLE, members=15, distil_passes=2, students=3)
+"""Three networks that learned from an ensemble: its scores, vectors an eighth as long (`bench/ctr.py --distilled`). Its
+members cost training only, so that there are more of them."""
 
 STATIC_FEATURES = (
     "item_id",
