@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import importlib
+import os
 import sys
+import traceback
 from collections.abc import Mapping
 from typing import NoReturn
 
 import click
 
 from adyton import __version__
-from adyton.kernel.errors import AdytonError, InternalError
+from adyton.kernel.errors import AdytonError, InternalError, UnavailableError
 
 # Only modules that exist are listed; a test loads every one of them.
 COMMANDS: Mapping[str, tuple[str, str]] = {
@@ -39,6 +43,10 @@ EXIT_CODES = """\
 Exit codes: 0 done; 2 the command line is wrong; 10 the input cannot be used; 11 a rule refused; 12 the other party
 misbehaved; 13 this machine lacks something (full, read-only, missing); 70 a defect of adyton; 130 interrupted.
 """
+
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FORBIDDEN = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
 
 class _LazyGroup(click.Group):
@@ -72,9 +80,10 @@ def main() -> NoReturn:
 
 
 def run(arguments: list[str]) -> int:
-    """The exit code of `adyton ARGUMENTS`. Internal defects keep their traceback; all other errors do not."""
+    """The exit code of `adyton ARGUMENTS`. Defects keep their traceback; all other errors do not."""
     try:
         result = cli.main(args=arguments, prog_name="adyton", standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.Abort:
         click.echo("error: interrupted", err=True)
         return 130
@@ -85,13 +94,39 @@ def run(arguments: list[str]) -> int:
         error.show()
         return error.exit_code
     except InternalError:
-        raise
+        return _defect()
     except AdytonError as error:
         click.echo(f"error: {error}", err=True)
         if error.hint:
             click.echo(f"hint: {error.hint}", err=True)
         return error.exit_code
+    except OSError as error:
+        if error.errno in _FULL or (error.errno in _FORBIDDEN and error.filename is not None):
+            return _cannot_write(error)
+        return _defect()
+    except Exception:  # noqa: BLE001 - the last place where a defect can get its own exit code
+        return _defect()
     return result if isinstance(result, int) else 0
+
+
+def _cannot_write(error: OSError) -> int:
+    """Tells what this machine lacks where no command had words of its own: most often room for standard output."""
+    if error.errno in _FULL:
+        # What is left in the buffer would fail a second time when the interpreter ends.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    where = "standard output or a file that was being written" if error.filename is None else str(error.filename)
+    click.echo(f"error: {where}: {(error.strerror or type(error).__name__).lower()}", err=True)
+    click.echo(
+        "hint: nothing of this output can be relied on; make room or name another place, then run it again", err=True
+    )
+    return UnavailableError.exit_code
+
+
+def _defect() -> int:
+    """Shows the traceback of what we did wrong. Source: `InternalError.exit_code`."""
+    traceback.print_exc()
+    return InternalError.exit_code
 
 
 if __name__ == "__main__":
