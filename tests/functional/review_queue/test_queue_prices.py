@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from adyton.cli.queue import _price_until, queue
@@ -27,6 +28,7 @@ from adyton.review.queue.permissions import Role
 from adyton.review.queue.pricing import IncomingAd, day_arrays, price_moderators, prices_of_day
 from adyton.review.queue.records import Judgement, Person, PersonId, Submission
 from adyton.review.queue.submission import submit
+from adyton.review.queue.tables import ads
 from adyton.review.queue.waiting_book import Judge
 
 CAME = [IncomingAd(10 * k, ("US", "FR")[k % 2], revenue=5.0 + k, punish_num=0, work=1.0) for k in range(40)]
@@ -105,6 +107,15 @@ def test_decided_ads_of_the_last_days_count_and_older_ones_only_while_they_wait(
 
     assert price_moderators(floor.desk, None, days=1, n_steps=5).n_ads == 3
     assert price_moderators(floor.desk, None, days=4, n_steps=5).n_ads == 4
+
+
+def test_ads_that_came_while_the_clock_was_days_ahead_are_priced_today(floor: Any) -> None:
+    floor.person("mod")
+    floor.ad("ahead")
+    with floor.desk.writing() as tx:
+        tx.conn.execute(sa.update(ads).values(queued_at_ms=ads.c.queued_at_ms + 3 * DAY_MS))
+
+    assert price_moderators(floor.desk, None, days=1, n_steps=5).n_ads == 1
 
 
 def test_there_are_no_prices_without_ads(floor: Any) -> None:

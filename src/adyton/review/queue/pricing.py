@@ -115,7 +115,9 @@ def _incoming(tx: Tx, days: int) -> list[list[IncomingAd]]:
         is_older = row.queued_at_ms < first_ms
         minute = -1 if is_older else row.queued_at_ms % DAY_MS // MINUTE_MS
         ad = IncomingAd(minute, row.market, row.revenue_micros / MILLION, row.punish_num, row.work_milli / 1000)
-        (waiting if is_older else came[(row.queued_at_ms - first_ms) // DAY_MS]).append(ad)
+        # The clock may have been ahead when the ad came: what seems to come tomorrow came today.
+        day = min((row.queued_at_ms - first_ms) // DAY_MS, days - 1)
+        (waiting if is_older else came[day]).append(ad)
     return [[*waiting, *day] for day in came if day] or [waiting]
 
 
