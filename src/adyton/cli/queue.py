@@ -12,16 +12,29 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ROLES = ("moderator", "lead", "auditor", "advertiser")
+
+
+_DATABASE = "ADYTON_QUEUE_DATABASE"
+
+
+def _not_empty(ctx: click.Context, parameter: click.Parameter, url: str) -> str:
+    """An empty variable is an unset one of a script; taking the default would serve some other database."""
+    is_default = ctx.get_parameter_source(str(parameter.name)) is ParameterSource.DEFAULT
+    if not url.strip() or (is_default and _DATABASE in os.environ):
+        raise click.UsageError(f"the address of the database is empty; give --database, or unset {_DATABASE}")
+    return url
 
 
 def _database(command: F) -> F:
     return click.option(
         "--database",
         "url",
-        envvar="ADYTON_QUEUE_DATABASE",
+        envvar=_DATABASE,
+        callback=_not_empty,
         show_envvar=True,
         default="sqlite:///queue.db",
         show_default=True,
@@ -34,7 +47,7 @@ def _open(url: str, *, connections: int = 2, is_new: bool = False, **rules: Any)
     from adyton.review.queue.desk import Desk, open_engine
     from adyton.review.queue.schema import require_newest
 
-    desk = Desk(open_engine(url, connections=connections), DeskRules(**rules))
+    desk = Desk(open_engine(url, connections=connections, makes_file=is_new), DeskRules(**rules))
     if not is_new:
         require_newest(desk)
     return desk
@@ -87,6 +100,8 @@ def serve(
     from adyton.console.review_queue.server import Tls, address_of, listen
     from adyton.console.review_queue.server import serve as serve_app
 
+    if (tls_cert is None) != (tls_key is None):
+        raise click.UsageError("--tls-cert and --tls-key go together")
     desk = _open(
         url,
         connections=threads + 2,
@@ -95,8 +110,6 @@ def serve(
         second_one_in=second_one_in,
     )
     sock = listen(host, port)
-    if (tls_cert is None) != (tls_key is None):
-        raise click.UsageError("--tls-cert and --tls-key go together")
     tls = None if tls_cert is None or tls_key is None else Tls(tls_cert, tls_key)
     app = create_app(desk, threads=threads)
     _tell(f"listening on {address_of(sock, tls)}")
@@ -116,9 +129,11 @@ def _price_until(url: str, stop: threading.Event, seconds: int) -> None:
     call = [sys.executable, "-m", "adyton.cli.main", "queue", "price", "--json"]
     while not stop.wait(seconds):
         # The address may hold a password, and everybody can read a command line.
-        done = subprocess.run(
-            call, env=os.environ | {"ADYTON_QUEUE_DATABASE": url}, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(call, env=os.environ | {_DATABASE: url}, capture_output=True, text=True, check=False)
+        except OSError as error:  # no memory or process to spare at this moment; the next round tries again
+            _tell(f"no new prices: no process could be started ({error.strerror})")
+            continue
         if done.returncode:
             _tell(f"no new prices: {done.stderr.strip()}")
 

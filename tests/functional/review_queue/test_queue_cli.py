@@ -62,7 +62,8 @@ def test_from_nothing_to_an_answer_over_http(tmp_path: Path) -> None:
     verified = json.loads(_run(tmp_path, "verify", "--json")[0])
 
     assert refused[1].startswith("StoreUnavailableError")
-    assert refused[1].endswith("[run: adyton queue migrate]")
+    assert "there is no database" in refused[1]
+    assert "adyton queue migrate" in refused[1]
     assert first[1] == "from version none to 0002\n"
     assert again[1] == "already at version 0002\n"
     assert me["role"] == "lead"

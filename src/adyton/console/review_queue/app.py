@@ -102,3 +102,6 @@ def _sweep_until(desk: Desk, stop: threading.Event, seconds: float) -> None:
         except AdytonError as error:
             # Claims work without the sweep; the next round tries again.
             log.warning("sweep: %s", error)
+        except Exception:
+            # A defect must not end the sweep for good: claims that are over would stay on every list.
+            log.exception("sweep")

@@ -21,7 +21,7 @@ from adyton.kernel.errors import AdytonError
 from adyton.kernel.ids import AdId
 from adyton.review.queue import claiming, desk_views, policy_book
 from adyton.review.queue.desk import Desk
-from adyton.review.queue.errors import NotPermittedError
+from adyton.review.queue.errors import NotPermittedError, NotSignedInError
 from adyton.review.queue.people import person_of_token
 from adyton.review.queue.permissions import Role
 from adyton.review.queue.records import MAX_INTEGER, Person
@@ -48,7 +48,7 @@ def home(request: Request) -> Response:
     """The page of the caller's role, or the place to sign in."""
     try:
         person = person_of_token(desk_of(request), request.cookies.get(COOKIE))
-    except AdytonError:
+    except NotSignedInError:
         return RedirectResponse("/sign-in", status_code=303)
     return RedirectResponse(HOME[person.role], status_code=303)
 

@@ -52,6 +52,11 @@ def refusal(error: AdytonError, status: int | None = None) -> JSONResponse:
     return JSONResponse(error.as_json(), status_code=status, headers=headers)
 
 
+def _lower_first(text: str) -> str:
+    """As our other errors begin; a pattern in it keeps its letters."""
+    return text[:1].lower() + text[1:]
+
+
 def _wants_page(request: Request) -> bool:
     """Whether a browser asks for something to look at, and not a script of ours."""
     return request.method == "GET" and "text/html" in request.headers.get("accept", "")
@@ -79,7 +84,7 @@ def add_handlers(app: FastAPI) -> None:
         first = error.errors()[0]
         # pydantic's own message names the rule; the value that broke it is left out.
         where = ".".join(str(part) for part in first["loc"])
-        what = "not JSON" if first["type"] == "json_invalid" else str(first["msg"]).lower()
+        what = "not JSON" if first["type"] == "json_invalid" else _lower_first(str(first["msg"]))
         return refusal(RequestError(what, where=where, hint="GET /openapi.json describes every request"), 422)
 
     async def on_http(request: Request, error: Exception) -> Response:

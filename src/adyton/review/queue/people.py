@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 
 import sqlalchemy as sa
@@ -16,6 +17,7 @@ from adyton.review.queue.records import Person, PersonId, check_number
 from adyton.review.queue.tables import people, tokens
 
 TOKEN_PREFIX = "adq_"  # noqa: S105 - a prefix by which leak scanners find tokens
+_TOKEN = re.compile(TOKEN_PREFIX + "[0-9a-f]{64}")
 ADD, CHANGE, PRICE = "add person", "change person", "price moderators"
 PEOPLE_EVENTS = frozenset({ADD, CHANGE, PRICE})
 """The events after which what is known of those who judge may be different."""
@@ -140,7 +142,7 @@ def person_of_token(desk: Desk, token: str | None) -> Person:
     refusal = NotSignedInError(
         "no valid token", hint="send 'Authorization: Bearer adq_...'; a lead issues tokens with 'adyton queue token'"
     )
-    if not token or not token.startswith(TOKEN_PREFIX):
+    if not token or not _TOKEN.fullmatch(token):
         raise refusal
     with desk.reading() as tx:
         row = tx.conn.execute(
