@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from adyton.learning.metrics import Evaluation, ReliabilityBin
     from adyton.learning.schema import TableSchema
 
+DRAWS_FOR_THE_PRICE = 200
+
 
 @click.group()
 def ctr() -> None:
@@ -73,6 +75,13 @@ ctr.add_command(cross_domain_command)
     help="Fit how fast users' levels follow their outcomes while the model is live.",
 )
 @click.option("--start", type=FILE, help="A model to go on from, such as yesterday's: its fields and weights are kept.")
+@click.option(
+    "--twin/--no-twin",
+    default=True,
+    show_default=True,
+    help="Train an unfactorised twin too and say what factorising costs on the validation rows; takes as long again. "
+    "None with --start and --dp-epsilon.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @private_options
 @click.option("-o", "--output", type=FILE, required=True, help="Where the model goes.")
@@ -93,6 +102,7 @@ def train_command(
     trainer: str,
     live_level: bool,
     start: Path | None,
+    twin: bool,
     seed: int,
     dp_epsilon: str | None,
     dp_delta: str,
@@ -114,16 +124,18 @@ def train_command(
     from adyton.learning.ctr.config import TrainConfig, Trainer
     from adyton.learning.ctr.live_level import with_live_level
     from adyton.learning.ctr.recipe import DISTILLED, ENSEMBLE
+    from adyton.learning.ctr.references import compare
     from adyton.learning.ctr.training import Check, RowSplit, train
     from adyton.learning.metrics import Metric
 
     if dp_epsilon is not None:
-        own = ("stop_on", "recipe", "members", "epochs", "min_count", "trainer")
+        own = ("stop_on", "recipe", "members", "epochs", "min_count", "trainer", "twin")
         refuse_if_given(*own, why="is not for --dp-epsilon, whose training looks at nothing else of the data")
     else:
         refuse_if_given("dp_delta", why="needs --dp-epsilon")
     if start is not None:
         refuse_if_given("features", "with_user_id", "members", "min_count", why="is settled by --start")
+        refuse_if_given("twin", why="has no meaning with --start: a twin would not know the earlier rows")
     check_folder(output)
     table, schema = load(data, kind, schema_file)
     chosen = features or None
@@ -173,6 +185,12 @@ def train_command(
         model = with_live_level(model, table, split.validation)
     write_or_explain(lambda: store.save(model, output), output)
     best = max(model.checks, key=lambda c: c.value if config.stop_on.higher_is_better else -c.value)
+    price = None
+    if twin and start is None:
+        (reference,) = compare(
+            model, table, split=split, test=split.validation, names=["twin"], draws=DRAWS_FOR_THE_PRICE
+        )
+        price = {metric.value: interval.as_json() for metric, interval in reference.difference.items()}
     report = {
         "model": str(output),
         "training_rows": model.training_rows,
@@ -180,6 +198,7 @@ def train_command(
         "fields": [field.name for field in model.encoder.fields],
         f"validation_{stop_on}": best.value,
         "live_precision": model.live_precision,
+        "factorised_minus_twin": price,
         "seed": seed,
     }
     if as_json:
@@ -187,6 +206,9 @@ def train_command(
     else:
         click.echo(f"{output}: {model.training_rows} rows, {len(model.encoder.fields)} fields, "
                    f"validation {stop_on} {best.value:.4f}")  # fmt: skip
+        for name, change in (price or {}).items():
+            click.echo(f"{name:8} {change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}] "
+                       "against an unfactorised twin, on the validation rows")  # fmt: skip
 
 
 @ctr.command("evaluate")
@@ -226,6 +248,8 @@ def evaluate_command(
     from adyton.learning.ctr.reliability import measured_reliability
     from adyton.learning.metrics import Metric, evaluate, paired_user_bootstrap
 
+    if against is None:
+        refuse_if_given("draws", "seed", why="is for --against")
     trained = store.load(model)
     base = store.load(against) if against else None
     table, schema = load(data, kind, schema_file)

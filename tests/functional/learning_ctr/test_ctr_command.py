@@ -18,6 +18,7 @@ from adyton.cli.ctr import ctr
 from adyton.kernel.errors import BadInputError
 from adyton.learning.ctr import store
 from adyton.learning.errors import FeatureError, ModelError
+from adyton.learning.metrics import Metric
 
 DAY_MS = 86_400_000
 SCHEMA = {
@@ -274,3 +275,20 @@ def test_ads_without_an_id_are_not_exported(folder: Path) -> None:
 
     assert exported.exit_code == 0, exported.output
     assert set(pq.read_table(folder / "e/ads.parquet")["id"].to_pylist()) == {"0", "1", "2", "4", "unknown"}
+
+
+def test_training_says_what_factorising_costs(folder: Path) -> None:
+    report = json.loads(trained(folder, "m.npz").stdout)
+    data = (folder / "t.parquet", "--schema", folder / "s.json")
+    days = ("--validation-from", "1970-01-07", "--test-from", "1970-01-08")
+    told = run("train", *data, *days, "-o", folder / "n.npz")
+    without = run("train", *data, *days, "--no-twin", "--json", "-o", folder / "n.npz")
+    refused = run("train", *data, *days, "--start", folder / "m.npz", "--twin", "-o", folder / "n.npz")
+
+    assert set(report["factorised_minus_twin"]) == {metric.value for metric in Metric}
+    for change in report["factorised_minus_twin"].values():
+        assert change["low"] <= change["value"] <= change["high"]
+    assert "against an unfactorised twin" in told.stdout
+    assert json.loads(without.stdout)["factorised_minus_twin"] is None
+    assert refused.exit_code == 2
+    assert "would not know the earlier rows" in refused.output
