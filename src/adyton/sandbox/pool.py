@@ -241,7 +241,8 @@ class SandboxPool:
                     hooks=hooks,
                     capture_console=capture_console,
                     request=request,
-                    keeps=request is not None and not ends_request,
+                    # Code that has one use has no other call of this request to keep its context for.
+                    keeps=request is not None and not ends_request and len(lane.uses) > 1,
                 )
             except (UdfTimeoutError, UdfCrashedError, UdfOutputError):
                 self._health.count_failure(handle)

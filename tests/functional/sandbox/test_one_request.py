@@ -49,6 +49,18 @@ def test_functions_of_one_file_share_a_process_and_within_a_request_a_context(in
     in_a_pool(work)
 
 
+def test_code_that_has_one_use_keeps_no_context(in_a_pool: InAPool) -> None:
+    async def work(pool: SandboxPool) -> None:
+        handle = await pool.load("b.example", MARKS, UdfKind.PREPARE_DATA)
+        (lane,) = pool._lanes.values()
+        with one_request():
+            for mark in (b"1", b"2"):
+                assert (await pool.call(handle, "f", [mark], deadline_ms=20_000)).value == [int(mark)]
+                assert lane.idle[0].kept_for is None
+
+    in_a_pool(work)
+
+
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_no_request_sees_what_another_left_however_they_take_turns(n_workers: int, in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
@@ -89,7 +101,7 @@ def test_no_request_sees_what_another_left_however_they_take_turns(n_workers: in
 
 def test_another_request_takes_the_worker_rather_than_wait_for_one_that_pauses(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
-        handle = await pool.load("b.example", MARKS, UdfKind.PREPARE_DATA)
+        handle, *_ = [await pool.load("b.example", MARKS, kind) for kind in STAGES]
         with one_request():
             await pool.call(handle, "f", [b"1"], deadline_ms=20_000)
             other = asyncio.create_task(_alone(pool.call(handle, "f", [b"2"], deadline_ms=20_000)))
@@ -183,7 +195,8 @@ def test_failures_of_one_function_do_not_stop_the_others_of_its_file(in_a_pool: 
 
 def test_a_request_that_ends_during_its_call_neither_fails_it_nor_keeps_anything(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
-        handle = await pool.load("b.example", 'let f = () => runInference("");', UdfKind.PREPARE_DATA)
+        code = "let f = () => runInference('');"
+        handle, *_ = [await pool.load("b.example", code, kind) for kind in STAGES]
         (worker,) = pool._lanes[handle.version].idle
         is_asked, is_over = asyncio.Event(), asyncio.Event()
 
@@ -207,7 +220,7 @@ def test_a_request_that_ends_during_its_call_neither_fails_it_nor_keeps_anything
 
 def test_a_task_that_outlives_the_request_it_was_started_in_serves_others(in_a_pool: InAPool) -> None:
     async def work(pool: SandboxPool) -> None:
-        handle = await pool.load("b.example", MARKS, UdfKind.PREPARE_DATA)
+        handle, *_ = [await pool.load("b.example", MARKS, kind) for kind in STAGES]
         is_over = asyncio.Event()
 
         async def server() -> None:
