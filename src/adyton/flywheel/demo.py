@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
@@ -42,7 +41,8 @@ from adyton.flywheel.egress_step import (
     choose_payload,
     train_on_reports,
 )
-from adyton.flywheel.folder import MARKER, whole_folder
+from adyton.flywheel.errors import DemoFolderError
+from adyton.flywheel.folder import MARKER, check_keep, copy_to, whole_folder, work_folder
 from adyton.flywheel.held_out import Population, hold_out
 from adyton.flywheel.meter import MemoryMeter
 from adyton.flywheel.progress import Reporter
@@ -80,12 +80,15 @@ class DemoConfig:
 def run_demo(config: DemoConfig, reporter: Reporter, clock: Clock | None = None) -> DemoSummary:
     """Run the loop and write `config.out`, whole or not at all.
 
-    Raises DemoFolderError before any work if the folder cannot be used.
+    Raises DemoFolderError before any work if a folder cannot be used, and after it where `keep` took not everything.
     """
     clock = clock or SystemClock()
     started = time.monotonic()
+    not_kept: DemoFolderError | None = None
+    if config.keep is not None:
+        check_keep(config.keep, config.out)
     with MemoryMeter() as meter, whole_folder(config.out) as out:
-        work = Path(tempfile.mkdtemp(prefix="adyton-demo-"))
+        work = work_folder()
         try:
             findings = _turn(config, reporter, clock, out, work)
             with reporter.step(6, "report"):
@@ -94,8 +97,10 @@ def run_demo(config: DemoConfig, reporter: Reporter, clock: Clock | None = None)
                 (out / MARKER).write_text(json.dumps(summary.as_json(), indent=1) + "\n")
         finally:
             if config.keep is not None:
-                shutil.copytree(work, config.keep, dirs_exist_ok=True)
+                not_kept = copy_to(config.keep, work)
             shutil.rmtree(work, ignore_errors=True)
+    if not_kept is not None:
+        raise not_kept
     return summary
 
 

@@ -2,12 +2,13 @@
 
 Everything is written into a hidden sibling; the sibling takes the folder's place by two renames at the very end. An
 interrupted run leaves the earlier folder untouched and its own sibling removed. Only a folder that holds our marker
-file is ever replaced, so that `--out ~/documents` can destroy nothing.
+file, with our keys in it, is ever replaced, so that `--out ~/documents` can destroy nothing.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from pathlib import Path
 from adyton.flywheel.errors import DemoFolderError
 
 MARKER = "summary.json"
+_PARTS = frozenset({"review", "cleanroom", "auction", "egress"})
+"""Keys of the marker file that no other program's is likely to have, see `summary.DemoSummary`."""
 _MIN_FREE_BYTES = 300 * 1024 * 1024
 
 
@@ -47,8 +50,17 @@ def whole_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
+def _is_ours(target: Path) -> bool:
+    """Whether an earlier demo wrote this folder; other programs call a file summary.json too."""
+    try:
+        summary = json.loads((target / MARKER).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(summary, dict) and summary.keys() >= _PARTS
+
+
 def _refuse_foreign(target: Path) -> None:
-    if target.exists() and not (target / MARKER).is_file():
+    if target.exists() and not _is_ours(target):
         raise DemoFolderError(
             "exists and is not the output of an earlier run",
             where=str(target),
@@ -56,14 +68,56 @@ def _refuse_foreign(target: Path) -> None:
         )
 
 
-def _refuse_full(parent: Path) -> None:
+def _refuse_full(parent: Path, hint: str = "free some space or choose another folder with --out") -> None:
     free = shutil.disk_usage(parent).free
     if free < _MIN_FREE_BYTES:
         raise DemoFolderError(
             f"only {free // 2**20} MB are free, {_MIN_FREE_BYTES // 2**20} MB are needed",
             where=str(parent),
-            hint="free some space or choose another folder with --out",
+            hint=hint,
         )
+
+
+def work_folder() -> Path:
+    """A new temporary folder for what is deleted at the end. Raises DemoFolderError where there is no room for it."""
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="adyton-demo-"))
+    except OSError as error:
+        raise DemoFolderError(
+            "there is no folder for temporary files", hint="set TMPDIR to one that can be written"
+        ) from error
+    try:
+        _refuse_full(folder.parent, "free some space or set TMPDIR to another folder")
+    except DemoFolderError:
+        folder.rmdir()
+        raise
+    return folder
+
+
+def check_keep(keep: Path, out: Path) -> None:
+    """Nothing, if files can be copied into `keep` in the end; it is made.   Raises DemoFolderError."""
+    if keep.resolve().is_relative_to(out.resolve()):
+        raise DemoFolderError("lies in the folder of --out, which is replaced", where=str(keep), hint="keep it outside")
+    try:
+        keep.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=keep):
+            pass
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise DemoFolderError(
+            f"cannot write here: {reason}", where=str(keep), hint="choose another folder with --keep"
+        ) from error
+
+
+def copy_to(keep: Path, work: Path) -> DemoFolderError | None:
+    """Copies what is in `work`; gives the error rather than raising it, so that the output does not fall with it."""
+    try:
+        shutil.copytree(work, keep, dirs_exist_ok=True)
+    except OSError as error:  # shutil.Error is one
+        failure = DemoFolderError("not everything could be copied here; the output of --out is whole", where=str(keep))
+        failure.__cause__ = error
+        return failure
+    return None
 
 
 def _unusable(parent: Path, error: OSError) -> DemoFolderError:
