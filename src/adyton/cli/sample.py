@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from contextlib import suppress
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,20 +40,30 @@ def sample(folder: Path, party: tuple[str, ...], *, as_csv: bool, rows: int | No
     chosen = [name for name in _PARTIES if not party or name in party]
     ends = "csv" if as_csv else "parquet"
     written = [folder / f"{name}.{end}" for name in chosen for end in (ends, "schema.json")]
-    if existing := [path.name for path in (*written, *(folder / name for name in _PAPERS)) if path.exists()]:
-        raise BadInputError(f"the folder already holds {', '.join(existing)}", where=folder.name, hint="name a new one")
+    ours = (*written, *(folder / name for name in _PAPERS))
+    if existing := [path.name for path in ours if path.exists()]:
+        raise BadInputError(f"the folder already holds {', '.join(existing)}", where=str(folder), hint="name a new one")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in chosen:
             table, schema = tables[name][0](), tables[name][1]
-            kept = table.slice(0, rows)
+            kept = table if rows is None else table.slice(0, min(rows, table.num_rows))
             _write(kept, schema, folder, name, as_csv=as_csv)
             files[folder / f"{name}.{ends}"] = f"{kept.num_rows} rows, {kept.num_columns} columns"
         for name in _PAPERS:
             source = resources.files("adyton.learning.datasets.kuairand").joinpath(name)
             (folder / name).write_bytes(source.read_bytes())
-    except OSError as error:
-        raise UnavailableError(f"the files cannot be written ({type(error).__name__})", where=folder.name) from error
+    except BaseException as error:
+        # Half a table looks like a whole one, and would be in the way of the next try.
+        for path in ours:
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        reason = (os.strerror(error.errno) if error.errno else type(error).__name__).lower()
+        raise UnavailableError(
+            f"the files cannot be written: {reason}", where=str(folder), hint="make room, or name another folder"
+        ) from error
     for path, what in files.items():
         click.echo(f"{path}: {what}")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -51,3 +53,28 @@ def test_existing_files_are_left_alone(tmp_path: Path, capsys: pytest.CaptureFix
     assert (tmp_path / "publisher.csv").read_text() == "mine"
     assert [path.name for path in tmp_path.iterdir()] == ["publisher.csv"]
     assert "already holds publisher.csv" in capsys.readouterr().err
+
+
+def test_a_disk_that_fills_up_leaves_no_half_table_and_a_second_try_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from adyton.cli import sample
+
+    write = sample._write
+
+    def fill_up(*arguments: Any, **options: Any) -> None:
+        write(*arguments, **options)
+        raise OSError(errno.ENOSPC, "error writing bytes")
+
+    with monkeypatch.context() as full:
+        full.setattr(sample, "_write", fill_up)
+        assert run(["sample", str(tmp_path), "--rows", "50"]) == 13
+
+    assert "no space left on device" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+    assert run(["sample", str(tmp_path), "--rows", "50"]) == 0
+
+
+def test_more_rows_than_any_table_has_are_all_rows(tmp_path: Path) -> None:
+    assert run(["sample", str(tmp_path), "--party", "advertiser", "--rows", "9" * 30]) == 0
+    assert pq.read_metadata(tmp_path / "advertiser.parquet").num_rows > 30_000
