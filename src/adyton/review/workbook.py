@@ -159,13 +159,23 @@ def _sheet_of_rows(name: str, rows: Sequence[Sequence[object]]) -> _Sheet:
     top = _heading_row(rows)
     headings = [str(cell).strip() if cell is not None else "" for cell in rows[top]] if rows else []
     numbers = [n for n in range(top + 1, len(rows)) if not all(_is_blank(cell) for cell in rows[n])]
+    _refuse_twins(headings, f"{name} row {top + 1}")
     columns: dict[str, Sequence[object]] = {}
     for index, heading in enumerate(headings):
-        if heading in columns:
-            raise WorkbookError(f"the heading {heading} stands over two columns", where=f"{name} row {top + 1}")
         if heading:
             columns[heading] = [rows[n][index] if index < len(rows[n]) else None for n in numbers]
     return _Sheet(name, columns, [n + 1 for n in numbers])
+
+
+def _refuse_twins(headings: Sequence[str], where: str) -> None:
+    """Nothing, unless two columns answer to one heading: nobody could tell which of them counts."""
+    known = {_plain(heading) for heading in (*AD_HEADINGS, *MODERATOR_HEADINGS)}
+    seen: set[str] = set()
+    for heading in filter(None, headings):
+        name = _plain(heading) if _plain(heading) in known else heading
+        if name in seen:
+            raise WorkbookError(f"the heading {heading} stands over two columns", where=where, hint="take one out")
+        seen.add(name)
 
 
 def _heading_row(rows: Sequence[Sequence[object]]) -> int:
@@ -182,6 +192,7 @@ def _is_blank(cell: object) -> bool:
 def _read_table(path: Path) -> _Sheet:
     try:
         if path.suffix.lower() == ".parquet":
+            _refuse_twins(pq.read_schema(path).names, path.name)
             table = pq.read_table(path)
             columns = {name: table.column(name).to_pylist() for name in table.column_names}
             return _Sheet(path.name, columns, range(2, table.num_rows + 2))
@@ -325,7 +336,11 @@ def _number(cell: object) -> float | None:
     if isinstance(cell, bool):
         return None
     if isinstance(cell, int | float | Decimal):
-        return float(cell) if math.isfinite(cell) else None
+        try:
+            number = float(cell)
+        except (OverflowError, ValueError):  # a whole number beyond any float, a decimal that is a signalling NaN
+            return None
+        return number if math.isfinite(number) else None
     if isinstance(cell, str):
         text = cell.strip().replace(",", "")
         scale = 0.01 if text.endswith("%") else 1.0

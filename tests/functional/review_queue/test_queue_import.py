@@ -114,3 +114,20 @@ def test_the_command_reports_on_stderr_and_counts_on_stdout(tmp_path: Path) -> N
     assert tried.stderr.endswith("2 ads and 0 people could be loaded; 3 bad rows\n")
     assert (found["n_new"], found["n_known"], len(found["faults"])) == (2, 0, 3)
     assert done.stderr.endswith("2 ads are new, 0 were there, 0 people are new; 3 bad rows\n")
+
+
+@pytest.mark.parametrize("column", ["avg_ad_revenue", "baseline_st", "value_per_click"])
+def test_a_number_beyond_the_desks_units_is_a_bad_row_and_the_others_come_in(tmp_path: Path, column: str) -> None:
+    usual = {"ad_id": "1", "delivery_country": "US", "avg_ad_revenue": "2", "baseline_st": "1", "value_per_click": "1"}
+    rows = [usual, usual | {"ad_id": "2", column: "1e306"}]
+    lines = [",".join(usual), *(",".join(row.values()) for row in rows)]
+    (tmp_path / "ads.csv").write_text("\n".join(lines))
+    (tmp_path / "moderators.csv").write_text("moderator,market,handling time,accuracy\nm,US,1e308,0.9\n")
+
+    intake = read_intake(tmp_path, DEFAULTS, with_moderators=True)
+
+    assert [row for row, _ in intake.submissions] == [2]
+    assert {(fault.sheet, fault.row, fault.column) for fault in intake.faults if fault.sheet == "ads"} == {
+        ("ads", 3, column)
+    }
+    assert len(intake.people) == 0

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import openpyxl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from adyton.kernel.chance import stream
@@ -207,3 +209,29 @@ def test_the_shipped_workbook_has_the_size_of_the_source_and_no_faults() -> None
     workbook = load_default_workbook()
 
     assert (len(workbook.ads), len(workbook.moderators), workbook.faults) == (40_679, 1_414, ())
+
+
+def test_two_columns_that_answer_to_one_heading_are_refused_in_every_format(tmp_path: Path) -> None:
+    (tmp_path / "moderators.csv").write_text("moderator,market,handling time,accuracy\nm,US,50000,0.9\n")
+    (tmp_path / "ads.csv").write_text(
+        "ad_id,delivery_country,avg_ad_revenue,baseline_st,Avg Ad Revenue\na,US,1,1,900\n"
+    )
+    with pytest.raises(WorkbookError, match="Avg Ad Revenue stands over two columns"):
+        read_workbook(tmp_path)
+    (tmp_path / "ads.csv").unlink()
+    names = ["ad_id", "delivery_country", "avg_ad_revenue", "baseline_st", "baseline_st"]
+    cells = [pa.array([cell]) for cell in ("a", "US", 1.0, 1.0, 9.0)]
+    pq.write_table(pa.table(cells, names=names), tmp_path / "ads.parquet")
+    with pytest.raises(WorkbookError, match="baseline_st stands over two columns"):
+        read_workbook(tmp_path)
+
+
+def test_a_whole_number_beyond_any_float_is_no_number(tmp_path: Path) -> None:
+    path = write_book(tmp_path / "w.xlsx", ads=[*ADS, [*ADS[1][:4], 77777, *ADS[1][5:]]])
+    with zipfile.ZipFile(path) as book, zipfile.ZipFile(tmp_path / "huge.xlsx", "w") as huge:
+        for name in book.namelist():
+            huge.writestr(name, book.read(name).replace(b"<v>77777</v>", b"<v>" + b"9" * 400 + b"</v>"))
+
+    faults = read_workbook(tmp_path / "huge.xlsx").faults
+
+    assert [fault.reason for fault in faults if fault.row == len(ADS) + 1] == ["not a number"]

@@ -121,12 +121,12 @@ def _submission(ads: AdTable, cells: Mapping[str, Sequence[object]], k: int, def
         market=market,
         countries=countries,
         product_line=str(ads.product_line[k]) or "unknown",
-        value_per_click_micros=round(worth * MILLION),
+        value_per_click_micros=_scaled(worth, MILLION, "value_per_click"),
         currency=word("currency", defaults.currency),
-        revenue_micros=round(revenue * MILLION),
+        revenue_micros=_scaled(revenue, MILLION, "avg_ad_revenue"),
         # Nothing recorded is not the same as never punished: the desk then counts its own rejections.
         punish_num=None if math.isnan(ads.punish_num[k]) else int(ads.punish_num[k]),
-        work_milli=max(1, round(float(ads.baseline_st[k]) * 1000)),
+        work_milli=max(1, _scaled(float(ads.baseline_st[k]), 1000, "baseline_st")),
         severity=round(_number(word("severity", ""), "severity", otherwise=0)),
     )
 
@@ -141,6 +141,14 @@ def _number(text: str, column: str, *, otherwise: float) -> float:
     return number
 
 
+def _scaled(number: float, factor: int, column: str) -> int:
+    """The number in the desk's own whole units. Raises QueueInputError where that is beyond any float."""
+    scaled = number * factor
+    if not math.isfinite(scaled):
+        raise QueueInputError("too large", where=column)
+    return round(scaled)
+
+
 def _person(moderators: ModeratorTable, k: int) -> Person:
     """The moderator of a row; what the row does not say stays at the desk's usual value."""
     markets = moderators.markets[k]
@@ -152,8 +160,8 @@ def _person(moderators: ModeratorTable, k: int) -> Person:
     return replace(
         person,
         accuracy_ppm=person.accuracy_ppm if math.isnan(accuracy) else round(accuracy * MILLION),
-        pace_milli=person.pace_milli if math.isnan(pace) else max(1, round(pace * 1000)),
-        minutes_per_day=person.minutes_per_day if math.isnan(minutes) else max(1, min(1440, round(minutes))),
+        pace_milli=person.pace_milli if math.isnan(pace) else max(1, _scaled(float(pace), 1000, "handling time")),
+        minutes_per_day=person.minutes_per_day if math.isnan(minutes) else max(1, round(min(1440, minutes))),
     )
 
 
