@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -145,32 +145,41 @@ def _price_until(url: str, stop: threading.Event, seconds: int) -> None:
 @click.option("--buyer", help="Of an advertiser: whose ads.")
 @click.option("--market", "markets", multiple=True, help="What a moderator judges; may be given several times.")
 @click.option("--queue", "queues", multiple=True, help="Escalation queue that the person serves.")
-@click.option("--minutes-per-day", default=480, show_default=True, help="How long a moderator works on a day.")
+@click.option("--minutes-per-day", type=int, help="How long a moderator works on a day; 480 for somebody new.")
+@click.pass_context
 def person(
+    ctx: click.Context,
     url: str,
     person_id: str,
     role: str,
     buyer: str | None,
     markets: tuple[str, ...],
     queues: tuple[str, ...],
-    minutes_per_day: int,
+    minutes_per_day: int | None,
 ) -> None:
-    """Add or change a person. The first lead is made here; a lead does the rest on the pages or over the API."""
+    """Add or change a person; what is not said stays as it is. The first lead is made here; a lead does the rest on the
+    pages or over the API.
+    """
     from adyton.kernel.ids import BuyerId
-    from adyton.review.queue.people import put_person
+    from adyton.review.queue.errors import UnknownRecordError
+    from adyton.review.queue.people import find_person, put_person
     from adyton.review.queue.permissions import Role
     from adyton.review.queue.records import Person, PersonId
 
-    given = Person(
-        PersonId(person_id),
-        Role(role),
-        buyer=None if buyer is None else BuyerId(buyer),
-        markets=markets,
-        queues=queues,
-        minutes_per_day=minutes_per_day,
-    )
-    put_person(_open(url), None, given)
-    _tell(f"{role} saved")
+    desk = _open(url)
+    said: dict[str, Any] = {"role": Role(role)}
+    for name, value in (("markets", markets), ("queues", queues), ("minutes_per_day", minutes_per_day)):
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            said[name] = value
+    if buyer is not None or said["role"] is not Role.ADVERTISER:
+        said["buyer"] = None if buyer is None else BuyerId(buyer)
+    with desk.reading() as tx:
+        try:
+            given = replace(find_person(tx, person_id), **said)
+        except UnknownRecordError:
+            given = Person(PersonId(person_id), **said)
+    put_person(desk, None, given)
+    _tell(f"{role} saved" if given.is_active else f"{role} saved, who is not active and cannot sign in")
 
 
 @queue.command()

@@ -7,6 +7,7 @@ import signal
 import ssl
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -20,6 +21,8 @@ from cryptography.x509.oid import NameOID
 
 from adyton.cli.queue import queue
 from adyton.kernel.errors import AdytonError
+from adyton.review.queue.desk import Desk, open_engine
+from adyton.review.queue.people import find_person, put_person
 
 
 def _run(folder: Path, *arguments: str) -> tuple[str, str]:
@@ -137,3 +140,25 @@ def test_another_kind_of_database_is_refused_with_the_kinds_there_are() -> None:
 
     assert isinstance(result.exception, AdytonError)
     assert "sqlite" in str(result.exception.hint)
+
+
+def test_changing_a_person_keeps_what_is_not_said(tmp_path: Path) -> None:
+    _run(tmp_path, "migrate")
+    _run(tmp_path, "person", "mo", "--role", "moderator", "--market", "US", "--minutes-per-day", "300")
+    desk = Desk(open_engine(f"sqlite:///{tmp_path}/queue.db"))
+    with desk.reading() as tx:
+        mo = find_person(tx, "mo")
+    put_person(desk, None, replace(mo, exposure_budget=7, utc_offset_minutes=480, is_active=False, labels=("a",)))
+    told = _run(tmp_path, "person", "mo", "--role", "moderator", "--market", "FR")
+    with desk.reading() as tx:
+        changed = find_person(tx, "mo")
+    _run(tmp_path, "person", "ad", "--role", "advertiser", "--buyer", "shop.example")
+    _run(tmp_path, "person", "ad", "--role", "lead")
+    with desk.reading() as tx:
+        promoted = find_person(tx, "ad")
+
+    assert changed == replace(
+        mo, markets=("FR",), exposure_budget=7, utc_offset_minutes=480, is_active=False, labels=("a",)
+    )
+    assert "not active" in told[1]
+    assert promoted.buyer is None
