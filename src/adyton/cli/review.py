@@ -12,6 +12,7 @@ import click
 from adyton.cli.review_compare import compare_command
 from adyton.cli.review_input import load_estimators, load_workbook, see_working_folder
 from adyton.cli.review_learn import learn_command
+from adyton.cli.whole_file import whole_text_file
 from adyton.kernel.chance import stream
 from adyton.kernel.errors import UnavailableError
 from adyton.review.allocators.registry import allocator_classes
@@ -215,7 +216,7 @@ def _export(path: Path, day: Day, result: DayResult) -> None:
     decided = {decision.ad: decision for decision in result.decisions}
     headings = ["ad_id", "country", "arrival_minute", "moderator", "start_minute", "done_minute", "value"]
     try:
-        with path.open("w", newline="", encoding="utf-8") as out:
+        with whole_text_file(path) as out:
             writer = csv.writer(out)
             writer.writerow(headings + (["verdict", "is_harmful"] if decided else []))
             for ad in range(day.n_ads):

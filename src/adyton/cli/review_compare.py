@@ -16,7 +16,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from adyton.cli.output_folder import check_folder
 from adyton.cli.review_input import load_estimators, load_workbook, see_working_folder
+from adyton.cli.whole_file import whole_text_file
 from adyton.kernel.errors import UnavailableError
 from adyton.review.allocators.registry import allocator_names
 from adyton.review.arrivals import Pattern
@@ -84,10 +86,13 @@ def compare_command(
     )
     if reference not in plan.allocators:
         raise DayConfigError(f"the reference {reference!r} is not compared", hint="add it to --allocators")
+    check_folder(csv_path)
     load_estimators(estimators)
     load_workbook(input_path)
     rows = _run(plan, engine, workers or os.cpu_count() or 1)
     lines = summarise(rows, reference)
+    # Printed first: what took an hour must not be lost to a disk that is full.
+    click.echo(json.dumps(comparison_json(plan, reference, lines)) if as_json else _table(lines, reference))
     if csv_path:
         _write_csv(rows, csv_path)
     if figures_path:
@@ -95,7 +100,6 @@ def compare_command(
 
         for path in write_figures(rows, lines, figures_path):
             click.echo(f"wrote {path}", err=True)
-    click.echo(json.dumps(comparison_json(plan, reference, lines)) if as_json else _table(lines, reference))
 
 
 def comparison_json(plan: Plan, reference: str, lines: Sequence[Line]) -> dict[str, object]:
@@ -125,7 +129,7 @@ def _run(plan: Plan, engine: str, n_workers: int) -> tuple[Row, ...]:
 def _write_csv(rows: Sequence[Row], path: Path) -> None:
     names = [field.name for field in fields(Row) if field.name not in _PROFILES]
     try:
-        with path.open("w", newline="", encoding="utf-8") as out:
+        with whole_text_file(path) as out:
             writer = csv.writer(out)
             writer.writerow(names)
             writer.writerows([getattr(row, name) for name in names] for row in rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from adyton.cli.output_folder import check_folder
 from adyton.cli.review_input import load_workbook, see_working_folder
 from adyton.review.day import DayConfig
 from adyton.review.learning import LearningDay, learn_over_days
@@ -39,6 +40,7 @@ def learn_command(
     as_json: bool,
 ) -> None:
     """Days in a row with accuracy and risk estimated from verdicts, and the regret against knowing them."""
+    check_folder(figure_path)
     see_working_folder(allocator)
     days = learn_over_days(
         load_workbook(input_path),
@@ -49,12 +51,12 @@ def learn_command(
         explores=explore,
         seed=seed,
     )
+    click.echo(json.dumps(learning_json(days, allocator)) if as_json else _table(days))
     if figure_path:
         from adyton.review.learning_figure import write_learning_figure  # matplotlib takes a second to load
 
         write_learning_figure(days, figure_path)
         click.echo(f"wrote {figure_path}", err=True)
-    click.echo(json.dumps(learning_json(days, allocator)) if as_json else _table(days))
 
 
 def learning_json(days: tuple[LearningDay, ...], allocator: str) -> dict[str, object]:

@@ -6,7 +6,6 @@ occupies its moderator for a whole number of minutes, and an ad that arrives in 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -54,6 +53,11 @@ class DayArrays(NamedTuple):
     wait_cost: float
 
 
+_MAX_SIGMA = 5.0
+_MAX_PUNISHMENT = 1e9
+"""Far beyond anything that is meant, and well within what a float can count."""
+
+
 @dataclass(frozen=True)
 class DayConfig:
     """What kind of day to draw.
@@ -79,12 +83,16 @@ class DayConfig:
     def __post_init__(self) -> None:
         if not 0 < self.volume <= 100:
             raise DayConfigError(f"volume must be in (0, 100], got {self.volume:g}")
-        if not 0 <= self.punishment < math.inf:
-            raise DayConfigError(f"punishment must be finite and not negative, got {self.punishment:g}")
+        if not 0 <= self.punishment <= _MAX_PUNISHMENT:
+            raise DayConfigError(f"punishment must be in [0, {_MAX_PUNISHMENT:g}], got {self.punishment:g}")
         if self.n_moderators < 1 or self.horizon < 1:
             raise DayConfigError("a day needs at least one moderator and one minute")
-        if self.handling_sigma < 0 or self.break_minutes < 0 or not 0 <= self.no_show <= 1:
-            raise DayConfigError("handling_sigma and break_minutes must not be negative, no_show lies in [0, 1]")
+        if not 0 <= self.handling_sigma <= _MAX_SIGMA:
+            raise DayConfigError(f"handling_sigma must be in [0, {_MAX_SIGMA:g}], got {self.handling_sigma:g}")
+        if not 0 <= self.break_minutes <= self.horizon:
+            raise DayConfigError(f"break_minutes must be in [0, {self.horizon}], got {self.break_minutes}")
+        if not 0 <= self.no_show <= 1:
+            raise DayConfigError(f"no_show lies in [0, 1], got {self.no_show:g}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from adyton.cli.review import review
 from adyton.kernel.chance import stream
-from adyton.kernel.errors import AdytonError
+from adyton.kernel.errors import AdytonError, UnavailableError
+from adyton.review.day import Day
 from adyton.review.generator import generate_workbook
 from adyton.review.writer import ad_columns, moderator_columns, write_xlsx
 
@@ -269,3 +270,36 @@ def test_what_cannot_be_used_is_one_error_with_its_code(
 
     assert isinstance(result.exception, AdytonError)
     assert result.exception.exit_code == exit_code
+
+
+def test_a_result_that_cannot_be_written_whole_leaves_the_earlier_one(
+    workbook_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "o.csv"
+    out.write_text("earlier")
+
+    def fill_up(day: Day, ad: int) -> str:
+        if ad == 20:
+            raise OSError(28, "No space left on device")
+        return "ad"
+
+    monkeypatch.setattr(Day, "ad_id", fill_up)
+    call = ["simulate", "--input", str(workbook_path), "--moderators", "30", "-v", "0.1", "--bound-steps", "3"]
+    result = CliRunner().invoke(review, [*call, "-f", str(out)])
+
+    assert isinstance(result.exception, UnavailableError)
+    assert out.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_written_result_keeps_the_rights_of_the_file_and_a_link_stays_one(
+    workbook_path: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "real.csv").write_text("earlier")
+    (tmp_path / "real.csv").chmod(0o640)
+    (tmp_path / "link.csv").symlink_to("real.csv")
+    simulate(workbook_path, tmp_path / "link.csv", "-v", "0.1")
+
+    assert (tmp_path / "link.csv").is_symlink()
+    assert (tmp_path / "real.csv").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "real.csv").read_text().startswith("ad_id,")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from adyton.cli import review_compare
 from adyton.cli.review import review
 from adyton.kernel.chance import stream
 from adyton.kernel.errors import AdytonError, UnavailableError
@@ -151,3 +152,26 @@ def test_learn_prints_a_line_for_each_day_and_json_adds_up(workbook_path: Path, 
     assert (tmp_path / "learning.png").read_bytes().startswith(b"\x89PNG")
     assert len(table.splitlines()) == 1 + 2 + 1
     assert found["total_regret"] == pytest.approx(sum(day["a2"] - day["a2_known"] for day in found["days"]))
+
+
+SHORT = ["--replications", "1", "--volumes", "0.05", "--allocators", "greedy,fifo", "--reference", "greedy"]
+
+
+def test_a_folder_that_is_not_there_is_told_before_any_day(
+    workbook_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(review_compare, "run_plan", lambda *_, **__: pytest.fail("days were simulated"))
+    call = ["compare", "--input", str(workbook_path), *SHORT, "--csv", str(tmp_path / "no" / "rows.csv")]
+    result = CliRunner().invoke(review, call)
+
+    assert isinstance(result.exception, AdytonError)
+    assert "does not exist" in str(result.exception)
+
+
+def test_figures_that_cannot_be_written_do_not_take_the_results_with_them(workbook_path: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    call = ["compare", "--input", str(workbook_path), "--moderators", "20", "--workers", "1", "--json"]
+    result = CliRunner().invoke(review, [*call, *SHORT, "--figures", str(tmp_path / "file")])
+
+    assert isinstance(result.exception, UnavailableError)
+    assert {line["allocator"] for line in json.loads(result.stdout)["results"]} == {"greedy", "fifo"}

@@ -117,3 +117,19 @@ def test_a_bad_stream_of_named_ads_is_refused(tmp_path: Path, text: str) -> None
 
     with pytest.raises(DayConfigError):
         read_arrivals(tmp_path / "s.csv")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"handling_sigma": float("nan")},
+        {"handling_sigma": 1e5},
+        {"break_minutes": 10**20},
+        {"break_minutes": -1},
+        {"punishment": 1e308},
+        {"no_show": float("nan")},
+    ],
+)
+def test_a_number_that_no_day_can_be_made_of_is_refused_by_name(wrong: dict[str, float]) -> None:
+    with pytest.raises(DayConfigError, match=next(iter(wrong))):
+        replace(CONFIG, **wrong)  # type: ignore[arg-type]

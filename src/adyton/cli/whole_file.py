@@ -1,0 +1,39 @@
+"""A file that a command writes is there whole or as it was before."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+
+@contextmanager
+def whole_text_file(path: Path) -> Iterator[TextIO]:
+    """A text file to write that becomes `path` when the block ends without an error; newlines as they are written.
+
+    What is no ordinary file, such as /dev/stdout, is written straight through.   Raises OSError.
+    """
+    if path.exists() and not path.is_file():
+        with path.open("w", newline="", encoding="utf-8") as out:
+            yield out
+        return
+    target = path.resolve()  # a link stays one
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "w", newline="", encoding="utf-8") as out:
+            yield out
+        partial.chmod(mode)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
