@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,27 +176,52 @@ def remote_error(event: Mapping[str, Any]) -> AdytonError:
 def keep_result(event: Mapping[str, Any], out_dir: Path) -> RunResult:
     """Write receipt and boxes beside the target and rename the folder, so that it is whole or absent.
 
-    Raises SealWriteError, EnclaveProtocolError for a result that is malformed.
+    Raises SealWriteError, EnclaveProtocolError for a result that is malformed. Their budget is spent by now: where
+    they cannot go to `out_dir`, they are kept beside it or in the machine's temporary folder, and the error says where.
     """
-    outputs = []
+    outputs, files = [], dict[str, bytes]()
     try:
-        partial = _new_folder_beside(out_dir)
-        try:
-            for one in event["outputs"]:
-                name = _plain_name(str(one["file"]))
-                (partial / name).write_bytes(base64.b64decode(one["box"], validate=True))
-                outputs.append(SealedFile(Output(one["output"]), str(one["recipient"]), out_dir / name))
-            receipt = Receipt.from_json(event["receipt"])
-            (partial / RECEIPT_FILE).write_text(json.dumps(receipt.as_json(), indent=1) + "\n")
-            partial.rename(out_dir)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
-    except OSError as error:
-        raise SealWriteError(f"the outputs cannot be written ({error.strerror})", where=out_dir.name) from error
+        for one in event["outputs"]:
+            name = _plain_name(str(one["file"]))
+            files[name] = base64.b64decode(one["box"], validate=True)
+            outputs.append(SealedFile(Output(one["output"]), str(one["recipient"]), out_dir / name))
+        receipt = Receipt.from_json(event["receipt"])
     except (KeyError, TypeError, ValueError) as error:
         raise EnclaveProtocolError("the enclave's result is malformed") from error
+    files[RECEIPT_FILE] = (json.dumps(receipt.as_json(), indent=1) + "\n").encode()
+    try:
+        _write_folder(out_dir, files)
+    except OSError as error:
+        raise SealWriteError(
+            f"the outputs cannot be written ({error.strerror})",
+            where=out_dir.name,
+            hint=_kept_elsewhere(out_dir, files),
+        ) from error
     return RunResult(receipt, out_dir / RECEIPT_FILE, tuple(outputs))
+
+
+def _kept_elsewhere(out_dir: Path, files: Mapping[str, bytes]) -> str:
+    """Write the files where they can be; the hint that says where that is."""
+    name = f"{out_dir.name}-{OsRandom().token(6).hex()}"
+    for folder in (out_dir.with_name(name), Path(tempfile.gettempdir()) / name):
+        try:
+            _write_folder(folder, files)
+        except OSError:
+            continue
+        return f"they are whole in {folder}: move them to where they belong"
+    return "they are lost and their budget is spent: make room, then run the job under another id"
+
+
+def _write_folder(target: Path, files: Mapping[str, bytes]) -> None:
+    """A new folder with these files, whole or absent. Raises OSError."""
+    partial = _new_folder_beside(target)
+    try:
+        for name, content in files.items():
+            (partial / name).write_bytes(content)
+        partial.rename(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
 def check_out_dir(out_dir: Path) -> None:

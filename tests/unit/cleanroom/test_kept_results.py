@@ -53,3 +53,25 @@ def test_a_folder_that_cannot_be_made_is_said_before_anything_is_spent(tmp_path:
         check_out_dir(tmp_path / "file")
     check_out_dir(tmp_path / "new" / "out")
     assert not list((tmp_path / "new").iterdir())
+
+
+def test_outputs_whose_place_is_taken_meanwhile_are_kept_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "of-another-run").write_text("")
+    with pytest.raises(SealWriteError) as refusal:
+        keep_result(event(file="second.box"), tmp_path / "out")
+    (kept,) = tmp_path.glob("out-*")
+    assert {path.name for path in kept.iterdir()} == {"aggregate.ada.box", "second.box", "receipt.json"}
+    assert str(kept) in str(refusal.value.hint)
+
+
+def test_outputs_for_a_place_that_is_gone_are_kept_in_the_temporary_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SealWriteError, match="cannot be written") as refusal:
+        keep_result(event(file="second.box"), tmp_path / "file" / "out")
+    (kept,) = (tmp_path / "temporary").iterdir()
+    assert len(list(kept.iterdir())) == 3
+    assert str(kept) in str(refusal.value.hint)
