@@ -25,6 +25,7 @@ from adyton.cleanroom.errors import EnclaveUnavailableError
 from adyton.kernel.errors import BadInputError
 
 DEFAULT_MEMORY_MB = 1024
+MIN_MEMORY_MB, MAX_MEMORY_MB = 32, 1 << 24
 
 
 class EngineKind(Enum):
@@ -100,9 +101,9 @@ def load_libraries(kind: EngineKind) -> None:
 
 
 def check_size(memory_mb: int, threads: int) -> None:
-    """Raises BadInputError for less than 32 MB or one thread."""
-    if memory_mb < 32 or threads < 1:
-        raise BadInputError("an engine needs at least 32 MB and one thread")
+    """Raises BadInputError for less than 32 MB or one thread, and for more than 16 TB."""
+    if not MIN_MEMORY_MB <= memory_mb <= MAX_MEMORY_MB or threads < 1:
+        raise BadInputError(f"an engine needs {MIN_MEMORY_MB} to {MAX_MEMORY_MB} MB and at least one thread")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from typing import Any
 from adyton.cleanroom.aggregate_request import AggregateRequest
 from adyton.cleanroom.aggregate_sql import CheckedQuery, Measure, check_sql
 from adyton.cleanroom.contract import TEMPLATE_OF, Contract, Output, Template
-from adyton.cleanroom.engine import DEFAULT_MEMORY_MB, EngineKind
+from adyton.cleanroom.engine import DEFAULT_MEMORY_MB, MAX_MEMORY_MB, MIN_MEMORY_MB, EngineKind
 from adyton.cleanroom.errors import TemplateRefusedError
 from adyton.cleanroom.joined_view import JoinedView, joined_view
 from adyton.kernel.canonical import Json, canonical_hash
@@ -130,6 +130,9 @@ class JobSpec:
             raise BadInputError("a job joins a base dataset with at least one other dataset")
         if self.statistics_loss is not None and self.statistics_loss.epsilon <= 0:
             raise BadInputError("noised statistics need epsilon > 0", where="statistics_loss")
+        if not MIN_MEMORY_MB <= self.memory_mb <= MAX_MEMORY_MB:
+            # Looked at here, before anything is reserved: an engine refuses it only once the job's id is used up.
+            raise BadInputError(f"memory_mb lies in {MIN_MEMORY_MB} to {MAX_MEMORY_MB}", where="memory_mb")
         if self.lateness_ms < 0:
             raise BadInputError("lateness_ms is at least 0", where="lateness_ms")
         if set(self.counters) - {self.base, *self.partners}:

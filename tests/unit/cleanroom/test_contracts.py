@@ -239,6 +239,13 @@ def test_a_field_that_could_be_taken_for_another_is_refused(field: dict[str, obj
         JobSpec.from_json({"job_id": "j", "base": "a", "partners": ["b"], "templates": ["join_statistics"], **field})
 
 
+@pytest.mark.parametrize("memory_mb", [-5, 31, 10**30])
+def test_memory_that_no_machine_has_is_refused_before_the_job_begins(memory_mb: int) -> None:
+    job = {"job_id": "j", "base": "a", "partners": ["b"], "templates": ["join_statistics"], "memory_mb": memory_mb}
+    with pytest.raises(BadInputError, match="memory_mb lies in"):
+        JobSpec.from_json(job)
+
+
 @pytest.mark.parametrize("k", [1, 0, -50, 50.0, "50", True, None])
 def test_a_contract_for_single_users_is_no_contract(k: object) -> None:
     signed: Any = contract().as_json()
