@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 import httpx
 
@@ -23,6 +24,7 @@ from adyton.kernel.audit import AuditEntry
 from adyton.kernel.canonical import canonical_bytes
 
 TIMEOUT_S = 30.0
+_T = TypeVar("_T")
 
 
 class BrokerClient:
@@ -56,15 +58,16 @@ class BrokerClient:
 
     def challenge(self) -> tuple[bytes, CounterValue | None]:
         """A nonce, and the head that the enclave's ledger has to go on from. Raises as `nonce`."""
-        return challenge_from_bytes(self._call("POST", "/nonce", b"{}"))
+        return self._parsed(challenge_from_bytes, self._call("POST", "/nonce", b"{}"))
 
     def settled(self, report: LedgerReport) -> str:
         """Tell where the ledger stands; gives the log's newest hash. Raises what `KeyBroker.settled` raises."""
-        return noted_from_bytes(self._call("POST", "/settled", canonical_bytes(report_to_json(report))))
+        return self._parsed(noted_from_bytes, self._call("POST", "/settled", canonical_bytes(report_to_json(report))))
 
     def release(self, request: KeyRequest) -> KeyGrant:
         """The grant for `request`. Raises what `KeyBroker.release` raises, and BrokerProtocolError."""
-        grant = grant_from_bytes(self._call("POST", "/release", canonical_bytes(request_to_json(request))))
+        body = self._call("POST", "/release", canonical_bytes(request_to_json(request)))
+        grant = self._parsed(grant_from_bytes, body)
         asked = (request.dataset_id, request.contract_hash, request.nonce)
         if (grant.dataset_id, grant.contract_hash, grant.nonce) != asked:
             raise BrokerProtocolError("the broker granted something that was not asked for", where=self.address)
@@ -72,7 +75,14 @@ class BrokerClient:
 
     def log(self) -> tuple[AuditEntry, ...]:
         """The broker's log, oldest first."""
-        return log_from_bytes(self._call("GET", "/log", None))
+        return self._parsed(log_from_bytes, self._call("GET", "/log", None))
+
+    def _parsed(self, parse: Callable[[bytes], _T], body: bytes) -> _T:
+        """What the broker said; where that is malformed, the error names which of several brokers it was."""
+        try:
+            return parse(body)
+        except BrokerProtocolError as error:
+            raise error.inside(self.address) from None
 
     def _call(self, method: str, path: str, body: bytes | None) -> bytes:
         headers = {"content-type": "application/json"} if body is not None else {}
@@ -83,5 +93,6 @@ class BrokerClient:
                 f"the broker does not answer: {error}", where=self.address, hint="is `adyton broker serve` running?"
             ) from error
         if response.status_code != 200:
-            raise error_from_bytes(response.content, response.status_code)
+            refusal = error_from_bytes(response.content, response.status_code)
+            raise refusal.inside(self.address) if isinstance(refusal, BrokerProtocolError) else refusal
         return response.content

@@ -75,13 +75,15 @@ def broker_app(broker: KeyBroker) -> Starlette:
 def listen(address: str) -> socket.socket:
     """A listening socket for `http://HOST:PORT` (port 0: any free one) or `unix:/path`.
 
-    Raises BrokerUnavailableError if the address cannot be had. A stale UNIX socket is not removed silently.
+    A UNIX socket that nobody listens on any more, which a killed broker leaves behind, is replaced.
+    Raises BrokerUnavailableError if the address cannot be had.
     """
-    if not address.startswith(("unix:", "http://")):
+    if not address.startswith(("unix:", "http://")) or address == "unix:":
         raise BrokerUnavailableError("cannot listen there", where=address, hint="http://127.0.0.1:PORT or unix:/path")
     try:
         if address.startswith("unix:"):
             sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            _remove_if_deserted(Path(address.removeprefix("unix:")))
             sock.bind(address.removeprefix("unix:"))
         else:
             host, _, port = address.removeprefix("http://").rstrip("/").rpartition(":")
@@ -94,6 +96,20 @@ def listen(address: str) -> socket.socket:
             f"cannot listen there: {error}", where=address, hint="use http://127.0.0.1:PORT or unix:/path"
         ) from error
     return sock
+
+
+def _remove_if_deserted(path: Path) -> None:
+    """Remove the socket at `path` if connecting to it is refused; whatever else lies there is left alone."""
+    if not path.is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(START_SECONDS)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except OSError:
+            return
 
 
 def address_of(sock: socket.socket) -> str:

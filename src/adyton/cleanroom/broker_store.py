@@ -61,6 +61,9 @@ class BrokerStore:
         self._path = path
         with _reported(path):
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+            names = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if names and "nonces" not in names:
+                raise BrokerUnavailableError("this is another database, no broker's store", where=path.name)
             self._db.execute("PRAGMA journal_mode=WAL")
             # FULL: a nonce that was used stays used after a power cut.
             self._db.execute("PRAGMA synchronous=FULL")

@@ -122,6 +122,9 @@ class LedgerStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             # One connection, always in autocommit: transactions are written out below.
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+            names = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            if names and "ledger_entry" not in names:
+                raise LedgerUnavailableError("this is another database, no privacy ledger", where=path.name)
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")
             self._db.execute(_TABLE)

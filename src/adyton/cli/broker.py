@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -149,15 +150,18 @@ def serve_command(
     )
     memory = BrokerStore(store)
     sock = listen(address)
+    # Ended as a service is, it leaves store and socket as tidy as after an interrupt.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         click.echo(address_of(sock))
         click.echo(f"broker of {owner.name}: {len(contracts)} contracts, {len(owned())} tables", err=True)
         serve(KeyBroker(owner.name, memory, active, data_keys(owned, owner), clock=clock, reference=reference), sock)
     finally:
         memory.close()
-        sock.close()
+        # First the name: whoever finds it free meanwhile has made a socket of its own.
         if address.startswith("unix:"):
             Path(address.removeprefix("unix:")).unlink(missing_ok=True)
+        sock.close()
 
 
 @broker.command("ledger")
