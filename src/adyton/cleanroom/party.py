@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,9 +24,10 @@ from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
 
 from adyton.cleanroom.errors import KeyFileError, WrongPassphraseError
 from adyton.cleanroom.secret_bytes import SecretBytes
+from adyton.cleanroom.whole_file import write_whole
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.chance import OsRandom, RandomSource
-from adyton.kernel.errors import BadInputError
+from adyton.kernel.errors import BadInputError, UnavailableError
 from adyton.kernel.ids import PartyName
 
 IDENTITY_FORMAT = "adyton-party/1"
@@ -161,7 +161,8 @@ def save_party(
 ) -> Path:
     """Write `NAME.party.json` (public) and `NAME.key.json` (encrypted, mode 0600); gives the key file's path.
 
-    Raises BadInputError for an empty passphrase, KeyFileError if a key file is already there: keys are not replaced.
+    Raises BadInputError for an empty passphrase or a public record of that name, KeyFileError if a key file is already
+    there: neither is replaced. UnavailableError if they cannot be written; then neither is there.
     """
     if not passphrase:
         raise BadInputError("the passphrase is empty", hint="set ADYTON_PASSPHRASE or give --passphrase-file")
@@ -177,15 +178,20 @@ def save_party(
         "nonce": nonce.hex(),
         "ciphertext": base64.b64encode(ciphertext).decode(),
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    path = key_path(folder, party.name)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise KeyFileError("a key file is already there", where=path.name, hint="choose another name") from None
-    with os.fdopen(descriptor, "w") as file:
-        json.dump(record, file, indent=1)
-    identity_path(folder, party.name).write_text(json.dumps(public, indent=1) + "\n")
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UnavailableError(f"the folder cannot be made ({error.strerror})", where=folder.name) from error
+    path = key_path(folder, party.name)
+    if path.exists():
+        raise KeyFileError("a key file is already there", where=path.name, hint="choose another name")
+    # Public first: a record without keys is of no use to anybody, and keys without a record could not be remade.
+    write_whole(identity_path(folder, party.name), (json.dumps(public, indent=1) + "\n").encode())
+    try:
+        write_whole(path, json.dumps(record, indent=1).encode(), mode=0o600)
+    except BaseException:
+        identity_path(folder, party.name).unlink()
+        raise
     return path
 
 
@@ -207,7 +213,7 @@ def load_party(path: Path, passphrase: bytes) -> Party:
         ciphertext = base64.b64decode(record["ciphertext"], validate=True)
     except FileNotFoundError:
         raise KeyFileError("no such key file", where=path.name, hint="make one: adyton party init NAME") from None
-    except (ValueError, KeyError, TypeError, BadInputError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, BadInputError) as error:
         if isinstance(error, KeyFileError):
             raise
         raise KeyFileError("this is no key file", where=path.name, hint="it is called NAME.key.json") from error
@@ -234,9 +240,13 @@ def load_party(path: Path, passphrase: bytes) -> Party:
 def load_identity(path: Path) -> PartyIdentity:
     """The public record in a `.party.json` file. Raises BadInputError."""
     try:
-        return PartyIdentity.from_json(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInputError("the party record cannot be read", where=path.name) from error
+    try:
+        return PartyIdentity.from_json(value)
+    except BadInputError as error:
+        raise error.inside(path.name) from error.__cause__
 
 
 def _key_from(passphrase: bytes, salt: bytes, scrypt_n: int) -> bytes:

@@ -17,6 +17,7 @@ from adyton.cleanroom.contract import Contract
 from adyton.cleanroom.contract_states import ContractEvent, ContractState, next_state
 from adyton.cleanroom.errors import ContractError, ContractSignatureError, ContractStateError
 from adyton.cleanroom.party import Party
+from adyton.cleanroom.whole_file import write_whole
 from adyton.kernel.canonical import Json, canonical_bytes
 from adyton.kernel.ids import PartyName
 
@@ -179,10 +180,8 @@ def load_contract(path: Path) -> SignedContract:
 
 
 def save_contract(signed: SignedContract, path: Path) -> None:
-    """Write the contract file whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(signed.as_json(), indent=1) + "\n")
-    partial.replace(path)
+    """Write the contract file whole or not at all. Raises UnavailableError if it cannot be written."""
+    write_whole(path, (json.dumps(signed.as_json(), indent=1) + "\n").encode(), replace=True)
 
 
 def _notice_bytes(contract: Contract, event: ContractEvent, party: str, at_ms: int, index: int) -> bytes:

@@ -28,6 +28,7 @@ from adyton.cleanroom.signed_contract import load_contract
 from adyton.cleanroom.stream_run import CleanroomStream
 from adyton.cleanroom.tpm_folder import make_tpm_folder, started_tpm
 from adyton.cleanroom.tpm_guard import TpmGuardedCounter
+from adyton.cleanroom.whole_file import write_whole
 from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
 from adyton.kernel.errors import BadInputError, RefusedError
 
@@ -186,7 +187,7 @@ def open_command(box: Path, key_file: Path, passphrase_file: Path | None, receip
     if str(out) == "-":
         sys.stdout.buffer.write(content)
     else:
-        out.write_bytes(content)
+        write_whole(out, content, replace=True)
 
 
 @cleanroom.command("settle")
@@ -238,7 +239,7 @@ def measurement_command(as_json: bool, platform: str) -> None:
 def _job(path: Path) -> JobSpec:
     try:
         return JobSpec.from_json(json.loads(path.read_text()))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError("the job is no JSON", where=path.name) from error
 
 
@@ -251,5 +252,7 @@ def _addresses(brokers: tuple[str, ...]) -> dict[str, str]:
             hint = "publisher=unix:/path or publisher=http://HOST:PORT"
             raise BadInputError(f"{text!r} is not OWNER=ADDRESS", where="--broker", hint=hint)
         # The enclave works in a folder of its own.
+        if owner in addresses:
+            raise BadInputError(f"two brokers are given for {owner}", where="--broker")
         addresses[owner] = f"unix:{Path(socket).absolute()}" if socket else address
     return addresses

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from adyton.cleanroom import psi as exchange
+from adyton.cleanroom.whole_file import write_whole
 from adyton.cli.ledger_payment import Payment, WatchedRandom, paid
 from adyton.kernel.chance import OsRandom
 from adyton.kernel.errors import BadInputError
@@ -160,14 +160,8 @@ def _json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _write_new(path: Path, text: str, mode: int = 0o644) -> None:
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as file:
-            file.write(text + "\n")
-    except FileExistsError as error:
-        raise BadInputError("the file exists", where=path.name) from error
-    except OSError as error:
-        raise BadInputError(f"the file cannot be written ({type(error).__name__})", where=path.name) from error
+def _write_new(path: Path, text: str, mode: int = 0o666) -> None:
+    write_whole(path, (text + "\n").encode(), mode=mode)
 
 
 def _check_new(path: Path) -> None:

@@ -10,6 +10,7 @@ import click
 from adyton.cleanroom.receipt import load_receipt, require_receipt, verify_receipt
 from adyton.cleanroom.receipt_page import receipt_page
 from adyton.cleanroom.signed_contract import load_contract
+from adyton.cleanroom.whole_file import write_whole
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _trust = click.option(
@@ -56,6 +57,6 @@ def page_command(file: Path, contract_file: Path, out: Path, trusted: tuple[Path
     signed.check_signatures()
     loaded = load_receipt(file)
     verdict = verify_receipt(loaded, signed.contract, trust_anchors=[path.read_bytes() for path in trusted])
-    out.write_text(receipt_page(loaded, verdict, signed.contract))
+    write_whole(out, receipt_page(loaded, verdict, signed.contract).encode(), replace=True)
     click.echo(out)
     require_receipt(verdict)

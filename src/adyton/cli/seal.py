@@ -86,7 +86,7 @@ def seal(
 def _schema(path: Path) -> TableSchema:
     try:
         return TableSchema.from_json(json.loads(path.read_text()))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError("the schema is no JSON", where=path.name) from error
     except BadInputError as error:
         where = path.name if error.where is None else f"{path.name}, {error.where}"
@@ -97,5 +97,5 @@ def _schema(path: Path) -> TableSchema:
 def _mapping(path: Path) -> TableMapping:
     try:
         return TableMapping.from_json(json.loads(path.read_text()))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadInputError("the mapping is no JSON", where=path.name) from error

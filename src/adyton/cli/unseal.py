@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import pyarrow.parquet as pq
 from adyton.cleanroom.errors import SealBrokenError
 from adyton.cleanroom.sealed_table import load_manifest, open_table, owner_dek
 from adyton.cleanroom.secret_bytes import SecretBytes
+from adyton.cleanroom.whole_file import whole_file
 from adyton.cli.passphrase import PASSPHRASE_VARIABLE, open_party
 from adyton.kernel.errors import BadInputError
 
@@ -33,11 +33,7 @@ def unseal(manifest_file: Path, key_file: Path, passphrase_file: Path | None, ou
     sealed = manifest_file.with_name(manifest_file.name.removesuffix(".manifest.json") + ".sealed")
     with SecretBytes(owner_dek(manifest, owner)) as dek:
         rows = open_table(sealed, manifest, dek.data).read()
-    try:
-        # Rows in the clear are the owner's to read, not everybody's on the machine.
-        file = os.fdopen(os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-    except OSError as error:
-        raise BadInputError(f"the file cannot be made ({type(error).__name__})", where=out.name) from error
-    with file:
+    # Rows in the clear are the owner's to read, not everybody's on the machine.
+    with whole_file(out, mode=0o600) as file:
         pq.write_table(rows, file, compression="zstd")
     click.echo(f"{rows.num_rows} rows in the clear in {out}", err=True)
