@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from adyton.kernel.audit import GENESIS_HASH, AuditEntry, BrokenChainError, link, verify_chain
 from adyton.kernel.canonical import Json, canonical_bytes, canonical_hash
+from adyton.kernel.errors import BadInputError
 from adyton.review.queue.desk import Tx, claim_id
 from adyton.review.queue.errors import StoreUnavailableError
 from adyton.review.queue.records import AdFile, PersonId
@@ -103,7 +104,12 @@ def entries(tx: Tx, *, after: int = -1, limit: int | None = None, ad_id: str | N
         wanted = sa.select(events).where(events.c.sequence > after).order_by(events.c.sequence).limit(size)
         rows = tx.conn.execute(wanted if ad_id is None else wanted.where(events.c.ad_id == ad_id)).all()
         for row in rows:
-            body = json.loads(row.body)
+            try:
+                body = json.loads(row.body)
+            except (ValueError, TypeError, RecursionError):
+                body = None
+            if not isinstance(body, dict):
+                raise BrokenChainError("the body of an event cannot be read", where=f"entry {row.sequence}")
             if (body.get("ad_id"), body.get("person_id"), body.get("round"), body.get("request_hash")) != (
                 row.ad_id,
                 row.person_id,
@@ -123,9 +129,14 @@ def verify(tx: Tx) -> tuple[int, str]:
 
     Raises BrokenChainError naming the first link that does not fit.
     """
-    newest = verify_chain(entries(tx))
+    try:
+        newest = verify_chain(entries(tx))
+    except BadInputError as error:  # a body that no event of ours can have
+        raise BrokenChainError("an event holds what cannot be hashed", hint="restore the log") from error
     count = tx.conn.execute(sa.select(sa.func.count()).select_from(events)).scalar_one()
-    head = tx.conn.execute(sa.select(chain_head.c.entry_hash).where(chain_head.c.slot == HEAD_SLOT)).scalar_one()
+    head = tx.conn.execute(
+        sa.select(chain_head.c.entry_hash).where(chain_head.c.slot == HEAD_SLOT)
+    ).scalar_one_or_none()
     if head != newest:
         raise BrokenChainError("the newest events are missing", where=f"entry {count}", hint="restore the log")
     return int(count), newest
