@@ -77,12 +77,18 @@ def migrate(url: str) -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; put TLS before it.")
 @click.option("--port", default=8400, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
 @click.option("--threads", default=40, show_default=True, type=click.IntRange(1, 500), help="Requests at once.")
-@click.option("--claim-minutes", default=10, show_default=True, type=click.IntRange(1), help="Length of a lock.")
-@click.option("--golden-one-in", default=0, show_default=True, type=click.IntRange(0), help="0: no golden items.")
-@click.option("--second-one-in", default=0, show_default=True, type=click.IntRange(0), help="0: no second opinions.")
+@click.option(
+    "--claim-minutes", default=10, show_default=True, type=click.IntRange(1, 527_040), help="Length of a lock."
+)
+@click.option(
+    "--golden-one-in", default=0, show_default=True, type=click.IntRange(0, 10**9), help="0: no golden items."
+)
+@click.option(
+    "--second-one-in", default=0, show_default=True, type=click.IntRange(0, 10**9), help="0: no second opinions."
+)
 @click.option("--tls-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file, for HTTPS.")
 @click.option("--tls-key", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="PEM file of its key.")
-@click.option("--price-hours", default=6, show_default=True, type=click.IntRange(0), help="0: no new prices.")
+@click.option("--price-hours", default=6, show_default=True, type=click.IntRange(0, 8784), help="0: no new prices.")
 def serve(
     url: str,
     host: str,

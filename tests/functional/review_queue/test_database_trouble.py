@@ -15,6 +15,8 @@ from adyton.cli.queue import queue
 from adyton.console.review_queue import app as console
 from adyton.console.review_queue.app import create_app
 from adyton.console.review_queue.server import running
+from adyton.kernel.audit import BrokenChainError
+from adyton.review.queue.clocks import DeskRules
 from adyton.review.queue.desk import Desk, open_engine
 from adyton.review.queue.errors import NotSignedInError, QueueInputError, StoreUnavailableError
 from adyton.review.queue.people import person_of_token, put_person
@@ -169,3 +171,37 @@ def test_the_front_page_tells_that_the_database_is_gone(path: Path) -> None:
         found = httpx.get(address, cookies=cookies, headers={"Accept": "text/html"}, timeout=30)
 
     assert found.status_code == 503
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE events SET body = 'not JSON' WHERE sequence = 0",
+        "UPDATE events SET body = '[]' WHERE sequence = 0",
+        """UPDATE events SET body = '{"details": 0.5}', person_id = NULL WHERE sequence = 0""",
+        "DELETE FROM chain_head",
+    ],
+)
+def test_a_log_that_cannot_be_read_is_a_broken_chain_and_no_defect(path: Path, change: str) -> None:
+    put_person(Desk(open_engine(f"sqlite:///{path}")), None, LEAD)
+    with sqlite3.connect(path) as owner:
+        for (name,) in owner.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            owner.execute(f"DROP TRIGGER {name}")
+        owner.execute(change)
+
+    assert isinstance(call("verify", "--database", f"sqlite:///{path}").exception, BrokenChainError)
+
+
+@pytest.mark.parametrize(
+    "option", [["--claim-minutes", "9" * 17], ["--price-hours", "9" * 19], ["--golden-one-in", "9" * 20]]
+)
+def test_numbers_that_no_clock_can_hold_are_refused_at_the_start(path: Path, option: list[str]) -> None:
+    result = call("serve", "--port", "0", *option, "--database", f"sqlite:///{path}")
+
+    assert result.exit_code == 2
+    assert option[0] in result.output
+
+
+def test_a_rule_of_more_than_a_year_is_refused() -> None:
+    with pytest.raises(QueueInputError, match="a year"):
+        DeskRules(claim_minutes=10**12)

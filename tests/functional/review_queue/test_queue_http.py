@@ -9,13 +9,16 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from adyton.console.review_queue.app import create_app
-from adyton.console.review_queue.server import running
+from adyton.console.review_queue.server import listen, running
 from adyton.kernel.clock import ManualClock
+from adyton.kernel.errors import BadInputError
 from adyton.review.queue.people import issue_token
 from adyton.review.queue.permissions import Role
 from adyton.review.queue.records import PersonId
+from adyton.review.queue.tables import ads
 
 AD = {
     "buyer": "shop.example",
@@ -338,3 +341,31 @@ def test_pages_load_nothing_from_elsewhere() -> None:
 
     assert len(files) > 8
     assert elsewhere == []
+
+
+def test_an_end_in_the_wrong_unit_is_refused_before_it_breaks_every_list(site: Site) -> None:
+    with site.client("adv") as adv:
+        refused = adv.post("/api/ads", json=AD | {"expires_at_ms": 1_800_000_000_000_000})
+        taken = adv.post("/api/ads", json=AD | {"creative_id": "c2", "expires_at_ms": 253_402_300_799_999})
+
+    assert (refused.status_code, refused.json()["where"]) == (422, "body.expires_at_ms")
+    assert taken.json()["expires_at"].startswith("9999-12-31T23:59:59")
+
+
+def test_an_ad_with_such_an_end_from_before_can_be_listed_claimed_and_decided(site: Site) -> None:
+    with site.client("adv") as adv, site.client("mod") as mod, site.client("lead") as lead:
+        ad_id = _submit(adv, "old")
+        with site.floor.desk.writing() as tx:
+            tx.conn.execute(sa.update(ads).values(expires_at_ms=2**53 - 1))
+        listed = [client.get("/api/ads").status_code for client in (adv, lead)]
+        page = lead.get("/ads", headers={"Accept": "text/html"}).status_code
+        claim = mod.post("/api/claims")
+        decided = mod.post(f"/api/ads/{ad_id}/decide", json={"claim_token": claim.json()["claim_token"]})
+
+    assert [*listed, page, claim.status_code, decided.status_code] == [200] * 5
+
+
+@pytest.mark.parametrize("host", ["", " "])
+def test_an_empty_host_does_not_open_the_queue_to_every_network(host: str) -> None:
+    with pytest.raises(BadInputError, match="empty"):
+        listen(host, 0)

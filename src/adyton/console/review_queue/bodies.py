@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adyton.kernel.ids import AdId, BuyerId
 from adyton.review.queue.permissions import Role
-from adyton.review.queue.records import MAX_INTEGER, Finding, Judgement, Person, PersonId, Submission
+from adyton.review.queue.records import MAX_INTEGER, MAX_TIME_MS, Finding, Judgement, Person, PersonId, Submission
 from adyton.review.queue.states import Verdict
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@-]*$", min_length=1, max_length=64)]
@@ -38,7 +38,7 @@ class SubmissionBody(_Body):
     punish_num: Annotated[int, Field(ge=0, le=10**6, strict=True)] | None = None
     work_milli: Annotated[int, Field(ge=1, le=10**9, strict=True)] | None = None
     severity: Annotated[int, Field(ge=0, le=3, strict=True)] = 0
-    expires_at_ms: Count | None = None
+    expires_at_ms: Annotated[int, Field(ge=0, le=MAX_TIME_MS, strict=True)] | None = None
 
     def submission(self) -> Submission:
         return Submission(

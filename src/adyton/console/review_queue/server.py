@@ -23,7 +23,9 @@ class TlsError(BadInputError):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket; port 0 is any free one. Raises UnavailableError if the address cannot be had."""
+    """A listening socket; port 0 is any free one. Raises BadInputError, UnavailableError."""
+    if not host.strip():  # an unset variable of a script would open the queue to every network
+        raise BadInputError("the address to listen on is empty", where="host", hint="127.0.0.1, or 0.0.0.0 for all")
     try:
         sock = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -22,6 +22,9 @@ _DUE_MINUTES = MappingProxyType(
 )
 
 
+MAX_MINUTES = 366 * 24 * 60
+
+
 @dataclass(frozen=True)
 class DeskRules:
     """What a deployment may set.
@@ -53,6 +56,8 @@ class DeskRules:
     def __post_init__(self) -> None:
         if min(self.claim_minutes, self.max_hold_minutes, self.horizon_minutes, *self.due_minutes.values()) < 1:
             raise QueueInputError("claims, holds, promises and the horizon last at least one minute")
+        if max(self.claim_minutes, self.max_hold_minutes, *self.due_minutes.values()) > MAX_MINUTES:
+            raise QueueInputError(f"claims, holds and promises last at most {MAX_MINUTES} minutes, a year")
         if (
             min(self.golden_one_in, self.second_one_in, self.patience_minutes, self.refresh_minutes, self.max_appeals)
             < 0

@@ -21,6 +21,8 @@ GoldenId = NewType("GoldenId", str)
 
 MAX_INTEGER = 2**53 - 1
 """Largest number that every JSON reader and both databases keep exactly."""
+MAX_TIME_MS = 253_402_300_799_999
+"""The last millisecond of the year 9999: later ones cannot be written as a date, and mean that the unit is wrong."""
 MAX_SEVERITY = 3
 MILLION = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -146,8 +148,10 @@ class Submission:
         if self.work_milli is not None:
             check_number(self.work_milli, "work_milli", least=1, most=10**9)
         check_number(self.severity, "severity", most=MAX_SEVERITY)
-        if self.expires_at_ms is not None:
-            check_number(self.expires_at_ms, "expires_at_ms")
+        if self.expires_at_ms is not None and not 0 <= self.expires_at_ms <= MAX_TIME_MS:
+            raise QueueInputError(
+                "expires_at_ms lies beyond the year 9999", where="expires_at_ms", hint="milliseconds since 1970"
+            )
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from adyton.kernel.canonical import Json
 from adyton.kernel.clock import iso_utc
 from adyton.review.queue.clocks import clocks_of
 from adyton.review.queue.permissions import Role
-from adyton.review.queue.records import AdFile, Opinion, Person
+from adyton.review.queue.records import MAX_TIME_MS, AdFile, Opinion, Person
 from adyton.review.queue.states import ReviewState
 
 _SEES_EVERYTHING = (Role.LEAD, Role.AUDITOR)
@@ -71,7 +71,7 @@ def ad_view(person: Person, ad: AdFile, opinions: Iterable[Opinion], now_ms: int
     if person.role is not Role.MODERATOR:
         view["value_per_click_micros"] = ad.value_per_click_micros
         view["currency"] = ad.currency
-        view["expires_at"] = None if ad.expires_at_ms is None else iso_utc(ad.expires_at_ms)
+        view["expires_at"] = None if ad.expires_at_ms is None else iso_utc(min(ad.expires_at_ms, MAX_TIME_MS))
     if person.role is Role.ADVERTISER:
         # A decision that is being second-guessed is no news for the advertiser, and a claim is nobody else's business.
         return view
