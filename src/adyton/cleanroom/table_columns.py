@@ -114,6 +114,10 @@ def declare_columns(schema: TableSchema, arrow: pa.Schema) -> tuple[TableColumn,
     for column in schema.columns:
         if column.name not in arrow.names:
             raise ContractError("the declared column is not in the file", where=column.name)
+        if arrow.names.count(column.name) > 1:
+            raise ContractError(
+                "the file has two columns of this name", where=column.name, hint="rename one of them in the file"
+            )
         storage = _storage_of(arrow.field(column.name).type, column)
         required = column.role in (Role.USER_ID, Role.ITEM_ID, Role.LABEL, Role.TIME)
         declared.append(TableColumn(column, storage, nullable=not required))
@@ -126,16 +130,21 @@ def _storage_of(arrow_type: pa.DataType, column: Column) -> str:
         arrow_type = arrow_type.value_type
     if types.is_timestamp(arrow_type) and column.kind is Kind.TIMESTAMP:
         return "int64"  # milliseconds since the epoch
+    storage = _STORAGE_OF.get(arrow_type)
     if types.is_decimal(arrow_type):
-        return "float64"
+        storage = "float64"
     if types.is_list(arrow_type) or types.is_large_list(arrow_type):
         inner = arrow_type.value_type
         if types.is_integer(inner):
-            return "list<int64>"
-        if types.is_string(inner) or types.is_large_string(inner):
-            return "list<string>"
-    storage = _STORAGE_OF.get(arrow_type)
-    if storage is None:
+            storage = "list<int64>"
+        elif types.is_string(inner) or types.is_large_string(inner):
+            storage = "list<string>"
+    # A list is no name and a name no list; users that are 1.0 here and 1 there would never meet; NaN is no moment.
+    is_floating = types.is_floating(arrow_type) or types.is_decimal(arrow_type)
+    is_misfit = (types.is_nested(arrow_type) and column.kind is not Kind.LIST) or (
+        is_floating and (column.role is Role.USER_ID or column.kind is Kind.TIMESTAMP)
+    )
+    if storage is None or is_misfit:
         raise ContractError(
             f"type {arrow_type} cannot be sealed as a {column.kind.value}",
             where=column.name,

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from adyton.cleanroom.errors import TableRejectedError
 from adyton.cleanroom.table_columns import MAX_COLUMNS, TableColumn
 from adyton.cleanroom.table_mapping import Mapper
-from adyton.learning.schema import Kind
+from adyton.learning.schema import Kind, Role
 
 BATCH_ROWS = 1 << 17
 CSV_BLOCK_BYTES = 4 << 20
@@ -155,9 +155,20 @@ def _conform(batch: pa.RecordBatch, columns: Sequence[TableColumn], file_name: s
     for column in columns:
         where = f"{file_name}, column {column.name}"
         array = _convert(batch.column(batch.schema.get_field_index(column.name)), column, where, first_row)
-        if not column.nullable and array.null_count:
-            row = first_row + pc.index(pc.is_null(array), pa.scalar(True)).as_py()
-            raise TableRejectedError("the cell is empty and may not be", where=f"{where}, row {row}")
+        if not column.nullable:
+            is_empty = _is_empty(array, column)
+            if pc.any(is_empty).as_py():
+                row = first_row + pc.index(is_empty, pa.scalar(True)).as_py()
+                raise TableRejectedError(
+                    "the cell is empty and may not be",
+                    where=f"{where}, row {row}",
+                    hint='a --mapping with "drop_rows_without" leaves such rows out',
+                )
+        if column.column.kind is Kind.BINARY and not pa.types.is_boolean(array.type):
+            is_other = pc.invert(pc.is_in(array, pa.array([0, 1, None], array.type)))
+            if pc.any(is_other).as_py():
+                row = first_row + pc.index(is_other, pa.scalar(True)).as_py()
+                raise TableRejectedError("the cell is neither 0 nor 1", where=f"{where}, row {row}")
         if pa.types.is_string(array.type) and len(array):
             longest = pc.max(pc.binary_length(array)).as_py() or 0
             if longest > MAX_TEXT_BYTES:
@@ -173,6 +184,15 @@ def _conform(batch: pa.RecordBatch, columns: Sequence[TableColumn], file_name: s
     return pa.RecordBatch.from_arrays(
         arrays, schema=pa.schema([pa.field(c.name, c.arrow_type, nullable=c.nullable) for c in columns])
     )
+
+
+def _is_empty(array: pa.Array, column: TableColumn) -> pa.BooleanArray:
+    """Which cells say nothing. Ids are compared without blanks around them, so an id of blanks is none: all users
+    without an id would become one, whom both parties share."""
+    is_null = pc.is_null(array, nan_is_null=True)
+    if column.column.role not in (Role.USER_ID, Role.ITEM_ID) or not pa.types.is_string(array.type):
+        return is_null
+    return pc.or_(is_null, pc.equal(pc.fill_null(pc.utf8_trim_whitespace(array), ""), ""))
 
 
 def _convert(array: pa.Array, column: TableColumn, where: str, first_row: int) -> pa.Array:

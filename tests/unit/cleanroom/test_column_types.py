@@ -101,6 +101,8 @@ def test_columns_of_common_types_can_be_sealed(tmp_path: Path, column: pa.Array,
         (pa.array([b"x"]), Kind.CATEGORY),
         (pa.array([[[1]]]), Kind.LIST),
         (pa.array([datetime(2022, 5, 4, tzinfo=UTC)]), Kind.NUMBER),
+        (pa.array([["a"]]), Kind.CATEGORY),
+        (pa.array([1.5]), Kind.TIMESTAMP),
     ],
 )
 def test_other_types_are_refused_by_name(tmp_path: Path, column: pa.Array, kind: Kind) -> None:
@@ -119,3 +121,42 @@ def test_a_number_too_large_for_its_column_names_the_row(tmp_path: Path) -> None
 
     with pytest.raises(TableRejectedError, match="row 2"):
         sealed_rows(tmp_path / "a.parquet", schema)
+
+
+@pytest.mark.parametrize("ids", [pa.array([["a"]]), pa.array([1.0]), pa.array([Decimal("1")])])
+def test_user_ids_that_meet_nobody_elses_are_refused_by_type(tmp_path: Path, ids: pa.Array) -> None:
+    schema = TableSchema((Column("user_id", Role.USER_ID, Kind.CATEGORY),))
+    pq.write_table(pa.table({"user_id": ids}), tmp_path / "a.parquet")
+    with pytest.raises(ContractError, match="cannot be sealed"):
+        sealed_rows(tmp_path / "a.parquet", schema)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+@pytest.mark.parametrize("blank", ["", "  "])
+@pytest.mark.parametrize("role", [Role.USER_ID, Role.ITEM_ID])
+def test_a_blank_id_is_an_empty_one(tmp_path: Path, name: str, blank: str, role: Role) -> None:
+    columns = {Role.USER_ID: "user_id", Role.ITEM_ID: "item_id"}
+    schema = TableSchema(tuple(Column(column, known, Kind.CATEGORY) for known, column in columns.items()))
+    cells = {column: ["a", blank if known is role else "b"] for known, column in columns.items()}
+    path = tmp_path / name
+    if path.suffix == ".csv":
+        path.write_text("user_id,item_id\n" + "".join(f"{u},{i}\n" for u, i in zip(*cells.values(), strict=True)))
+    else:
+        pq.write_table(pa.table(cells), path)
+    with pytest.raises(TableRejectedError, match=f"{columns[role]}, row 2: the cell is empty"):
+        sealed_rows(path, schema)
+
+
+@pytest.mark.parametrize("label", [pa.array([0, 2]), pa.array([1, 0.5]), pa.array([1, -1], pa.int8())])
+def test_a_label_that_is_neither_0_nor_1_names_the_row(tmp_path: Path, label: pa.Array) -> None:
+    schema = TableSchema((Column("user_id", Role.USER_ID, Kind.CATEGORY), Column("y", Role.LABEL, Kind.BINARY)))
+    pq.write_table(pa.table({"user_id": ["a", "b"], "y": label}), tmp_path / "a.parquet")
+    with pytest.raises(TableRejectedError, match="row 2: the cell is neither 0 nor 1"):
+        sealed_rows(tmp_path / "a.parquet", schema)
+
+
+def test_a_name_that_two_columns_have_is_refused(tmp_path: Path) -> None:
+    schema = TableSchema((Column("user_id", Role.USER_ID, Kind.CATEGORY),))
+    (tmp_path / "a.csv").write_text("user_id,user_id\na,b\n")
+    with pytest.raises(ContractError, match="two columns of this name"):
+        sealed_rows(tmp_path / "a.csv", schema)
