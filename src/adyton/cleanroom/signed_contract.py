@@ -156,7 +156,7 @@ class SignedContract:
                 )
                 for item in value.get("notices", ())
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise ContractError("a signature or notice is malformed") from error
         return cls(contract, MappingProxyType(signatures), notices)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from adyton.cleanroom import psi as exchange
 from adyton.cleanroom.whole_file import write_whole
 from adyton.cli.ledger_payment import Payment, WatchedRandom, paid
 from adyton.kernel.chance import OsRandom
-from adyton.kernel.errors import BadInputError
+from adyton.kernel.errors import BadInputError, UnavailableError
 from adyton.kernel.ledger import Account, PrivacyLoss
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -25,6 +26,9 @@ _PATH = click.Path(path_type=Path)
 _epsilon = click.option("--epsilon", default="1/2", show_default=True, help="Per user; of this side.")
 _delta = click.option("--delta", default="1e-6", show_default=True)
 _column = click.option("--column", required=True, help="The column of user ids; compared as trimmed text.")
+# A point in an answer: hex, quotes, comma and blank. Fillers come on top of both lists.
+_POINT_TEXT_BYTES = 2 * exchange.POINT_BYTES + 4
+_SPARE_POINTS = 10_000
 
 
 @click.group()
@@ -86,8 +90,12 @@ def answer_command(
     asked, loss = _offer(offered), PrivacyLoss.of(epsilon, delta)
     payment = Payment(Account(owner, population), PrivacyLoss.of(budget_epsilon, budget_delta), ledger, counter)
     noise = WatchedRandom()
+    ids = _ids(table, column)
+    # Before anything is paid: an answer that does not fit on the disk would be paid for and lost.
+    if shutil.disk_usage(out.parent).free < _POINT_TEXT_BYTES * (len(asked.points) + 2 * len(ids) + _SPARE_POINTS):
+        raise UnavailableError("the disk has no room for the answer", where=out.name, hint="nothing was paid")
     with paid(payment, loss, noise, "match rate"):
-        made = exchange.answer(asked, _ids(table, column), OsRandom(), loss=loss, k=k, noise=noise)
+        made = exchange.answer(asked, ids, OsRandom(), loss=loss, k=k, noise=noise)
     record = {
         "first": sorted(p.hex() for p in made.first),
         "second": [p.hex() for p in made.second],
@@ -114,8 +122,10 @@ def count_command(answered: Path, secret: Path, as_json: bool) -> None:
             int(record["k"]),
             PrivacyLoss.of(record["loss"]["epsilon"], record["loss"]["delta"]),
         )
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, OverflowError) as error:
         raise BadInputError("this is no answer, or no secret", where=answered.name) from error
+    if not 0 <= reply.shift <= exchange.MAX_POINTS or reply.k < 2:
+        raise BadInputError("the answer's numbers cannot be", where=answered.name)
     found = exchange.count(reply, key)
     if as_json:
         click.echo(json.dumps({"users": found.users, "radius": found.radius, "k": found.k}))
@@ -132,7 +142,8 @@ def _ids(table: Path, column: str) -> list[str]:
         else:
             options = pa_csv.ConvertOptions(include_columns=[column], column_types={column: pa.string()})
             values = pa_csv.read_csv(table, convert_options=options)[column]
-        return [one for one in values.cast(pa.string()).unique().to_pylist() if one is not None]
+        # Empty cells are users without an id, not one user whom both parties share.
+        return [one for one in values.cast(pa.string()).unique().to_pylist() if one is not None and one.strip()]
     except (OSError, KeyError, pa.ArrowException):
         # Not chained: Arrow's text may quote a row.
         raise BadInputError("the column cannot be read", where=f"{table.name}, {column}") from None

@@ -253,3 +253,10 @@ def test_a_contract_for_single_users_is_no_contract(k: object) -> None:
 
     with pytest.raises(ContractError):
         Contract.from_json({**signed, "rules": [{**first, "k": k}, *rules]})
+
+
+def test_a_notice_at_no_time_is_refused_in_words() -> None:
+    signed: Any = signed_by_all().as_json()
+    notice = {"event": "suspend", "party": "publisher", "at_ms": float("inf"), "signature": "00"}
+    with pytest.raises(ContractError, match="malformed"):
+        SignedContract.from_json({**signed, "notices": [notice]})

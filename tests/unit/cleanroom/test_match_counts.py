@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from click.testing import CliRunner, Result
@@ -27,7 +28,7 @@ from adyton.cleanroom.psi import (
 )
 from adyton.cli.psi import psi
 from adyton.kernel.chance import InsecureFixedRandom, OsRandom
-from adyton.kernel.errors import BadInputError
+from adyton.kernel.errors import BadInputError, UnavailableError
 from adyton.kernel.ledger import Account, OverBudgetError, PrivacyLoss
 
 LOSS = PrivacyLoss.of(4, "1e-2")
@@ -211,3 +212,25 @@ def test_an_enclave_does_not_give_back_what_a_running_answer_holds(
 
     assert isinstance(result.exception, MemoryError)
     assert spent(tmp_path) == PrivacyLoss.of(1, "1e-6")
+
+
+def test_an_answer_for_which_there_is_no_room_is_not_paid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    assert isinstance(asked_and_answered(tmp_path).exception, UnavailableError)
+    assert not (tmp_path / "ledger").exists()
+
+
+def test_users_without_an_id_are_not_one_shared_user(tmp_path: Path) -> None:
+    (tmp_path / "blank.csv").write_text('user_id\n"  "\n""\n')
+    asked = ["offer", str(tmp_path / "blank.csv"), "--column", "user_id", "-o", str(tmp_path / "offer")]
+    refused = CliRunner().invoke(psi, [*asked, "--secret", str(tmp_path / "secret")])
+    assert isinstance(refused.exception, BadInputError)
+
+
+@pytest.mark.parametrize("wrong", [{"shift": float("inf")}, {"shift": -5}, {"k": 0}])
+def test_numbers_that_no_answer_has_are_refused(tmp_path: Path, wrong: dict[str, float]) -> None:
+    assert asked_and_answered(tmp_path).exit_code == 0
+    record = json.loads((tmp_path / "answer").read_text())
+    (tmp_path / "wrong").write_text(json.dumps({**record, **wrong}))
+    counted = CliRunner().invoke(psi, ["count", str(tmp_path / "wrong"), "--secret", str(tmp_path / "secret")])
+    assert isinstance(counted.exception, BadInputError)
