@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import click
 
@@ -39,7 +44,8 @@ def demo(
     from adyton.flywheel.progress import TerminalReporter
 
     config = DemoConfig(out, seed, devices, volume, fixed_noise, keep)
-    summary = run_demo(config, TerminalReporter())
+    with _cleans_up():
+        summary = run_demo(config, TerminalReporter())
     if as_json:
         click.echo(json.dumps(summary.as_json()))
         return
@@ -48,6 +54,36 @@ def demo(
         figures = getattr(summary, part).__dict__.items()
         click.echo(f"{part}: " + ", ".join(f"{name} {_short(value)}" for name, value in figures))
     click.echo(f"{summary.seconds:g} s, {summary.peak_rss_mb:g} MB")
+
+
+@contextmanager
+def _cleans_up() -> Iterator[None]:
+    """SIGTERM and SIGHUP end the block as an interrupt does: processes ended, keys and half a folder deleted."""
+
+    ended_by: list[int] = []
+
+    def interrupt(number: int, _: FrameType | None) -> None:
+        if not ended_by:  # a second one must not stop the cleaning up
+            ended_by.append(number)
+            if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a script
+                raise KeyboardInterrupt
+            # An event loop ends its tasks in order on an interrupt, and on nothing else.
+            signal.raise_signal(signal.SIGINT)
+
+    # Under nohup SIGHUP is ignored, and stays so.
+    taken = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for one in taken:
+        signal.signal(one, interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not ended_by:
+            raise
+        click.echo(f"error: ended by {signal.Signals(ended_by[0]).name}", err=True)
+        sys.exit(128 + ended_by[0])
+    finally:
+        for one in taken:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _short(value: object) -> str:

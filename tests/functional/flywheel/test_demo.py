@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -324,21 +325,35 @@ def test_the_same_seed_gives_the_same_figures_where_noise_is_fixed(tmp_path: Pat
     assert summaries[0] == summaries[1]
 
 
-def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGINT, 130, "error: interrupted"),
+        (signal.SIGTERM, 143, "error: ended by SIGTERM"),
+        (signal.SIGHUP, 129, "ended by SIGHUP"),
+    ],
+)
+def test_an_interrupted_run_leaves_nothing_and_no_keys(
+    tmp_path: Path, number: signal.Signals, code: int, words: str
+) -> None:
+    (tmp_path / "tmp").mkdir()
     process = subprocess.Popen(
         [sys.executable, "-m", "adyton", "demo", *SMALL, "--out", str(tmp_path / "out")],
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
     )
     assert process.stderr is not None
     time.sleep(15)  # somewhere inside review and the clean room
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     rest = process.stderr.read()
 
-    assert process.wait(60) == 130, rest
-    assert "error: interrupted" in rest
-    assert list(tmp_path.iterdir()) == []
+    assert process.wait(60) == code, rest
+    assert words in rest
+    assert "Traceback" not in rest
+    assert [path.name for path in tmp_path.iterdir()] == ["tmp"]
+    assert list((tmp_path / "tmp").glob("adyton-demo-*")) == []
     assert processes_left(process.pid) == b""
 
 
