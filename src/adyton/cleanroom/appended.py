@@ -52,7 +52,7 @@ def _versions(folder: Path, terms: DatasetTerms) -> Iterator[int]:
     # The manifest is written last: where it lies, the sealed file is whole.
     for path in folder.glob(f"{terms.dataset_id}.v*.manifest.json"):
         number = path.name.removeprefix(f"{terms.dataset_id}.v").removesuffix(".manifest.json")
-        if number.isdigit() and int(number) > terms.version:
+        if number.isascii() and number.isdigit() and int(number) > terms.version:
             yield int(number)
 
 

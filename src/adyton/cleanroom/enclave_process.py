@@ -37,7 +37,8 @@ class EnclaveProcess:
             )
         except OSError as error:
             raise EnclaveUnavailableError(f"the enclave's process did not start ({error.strerror})") from error
-        self._timer = threading.Timer(timeout_s, self._process.kill) if timeout_s is not None else None
+        self._timeout_s, self._took_too_long = timeout_s, threading.Event()
+        self._timer = threading.Timer(timeout_s, self._end_in_time) if timeout_s is not None else None
         if self._timer is not None:
             self._timer.start()
         self.send(start)
@@ -74,11 +75,20 @@ class EnclaveProcess:
                 raise EnclaveProtocolError("the enclave's line is no JSON") from error
             yield event
         code = self._process.wait()
+        if self._took_too_long.is_set():
+            raise EnclaveUnavailableError(
+                f"the enclave was killed after {self._timeout_s:g} s, which is all the time it had",
+                hint="nothing was released; ask for less in one job",
+            )
         if code < 0:
             raise EnclaveUnavailableError(
                 f"the enclave was killed ({signal.Signals(-code).name})",
                 hint="nothing was released; run the job again, with more memory if it ran out",
             )
+
+    def _end_in_time(self) -> None:
+        self._took_too_long.set()
+        self._process.kill()
 
     def close(self) -> None:
         if self._timer is not None:

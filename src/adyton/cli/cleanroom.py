@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import time
 from contextlib import ExitStack
@@ -78,6 +79,8 @@ def run_command(
     as_json: bool,
 ) -> None:
     """Run a job of CONTRACT. The enclave's process opens the tables; this one sees nothing of them."""
+    # Whoever ends this process ends the enclave with it, which would else go on and spend for nobody.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     job = _job(job_file)
     if engine is not None:
         job = replace(job, engine=EngineKind(engine))

@@ -9,15 +9,20 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from adyton.cleanroom.appended import sealed_files
 from adyton.cleanroom.attestation.errors import BrokerProtocolError, BrokerUnavailableError
 from adyton.cleanroom.broker_client import BrokerClient
 from adyton.cleanroom.broker_server import listen
 from adyton.cleanroom.broker_store import BrokerStore
+from adyton.cleanroom.contract import Template
 from adyton.cleanroom.errors import LedgerUnavailableError
 from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
 from adyton.cli.main import run
@@ -153,3 +158,30 @@ def test_a_broker_that_is_told_to_end_leaves_no_socket(tmp_path: Path, sealed: N
         process.send_signal(signal.SIGTERM)
         assert process.wait(20) == 0
     assert not (tmp_path / "s").exists()
+
+
+def test_whoever_ends_a_run_ends_its_enclave(room: Any, tmp_path: Path) -> None:
+    job = room.job("ended", Template.JOIN_STATISTICS, Template.TRAIN)
+    (tmp_path / "job.json").write_text(json.dumps(job.as_json()))
+    command = [sys.executable, "-m", "adyton", "cleanroom", "run", str(room.folder / "contract.json")]
+    command += ["--job", "job.json", "--sealed", str(room.folder / "sealed"), "--out", "out"]
+    command += ["--ledger", str(room.folder / "ledger" / "ledger.sqlite")]
+    command += ["--counter", str(room.folder / "counter" / "counter.json")]
+    for owner, address in room.brokers.items():
+        command += ["--broker", f"{owner}={address}"]
+    with subprocess.Popen(command, env=PLAIN) as process:
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while process.poll() is None and not (room.folder / "ledger" / "ledger.sqlite.ended.lock").exists():
+            time.sleep(0.01)
+        (enclave,) = children.read_text().split()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    assert not Path(f"/proc/{enclave}").exists()
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_manifest_of_no_version_is_nobodys(tmp_path: Path, room: Any) -> None:
+    contract = room.signed.contract
+    appending = replace(contract, datasets=tuple(replace(one, appends=True) for one in contract.datasets))
+    (tmp_path / "publisher-log.v\N{SUPERSCRIPT TWO}.manifest.json").write_text("{}")
+    assert set(sealed_files(appending, tmp_path)) == {"publisher-log", "advertiser-log"}
