@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from adyton.flywheel.errors import StepFailedError
+from adyton.flywheel.errors import StepFailedError, StepKilledError
 from adyton.flywheel.progress import StepProgress
 from adyton.kernel.errors import AdytonError
 
@@ -52,12 +52,19 @@ class Aside(Generic[T]):
     def result(self, progress: StepProgress) -> T:
         """Wait for the result.
 
-        Raises the error that the function raised if it is one of ours, StepFailedError if the process died.
+        Raises the error that the function raised if it is one of ours, StepKilledError or StepFailedError if
+        the process died.
         """
         while True:
             try:
                 kind, content = self._receiver.recv()
             except EOFError as error:
+                self._process.join(_END_S)
+                if self._process.exitcode == -signal.SIGKILL:
+                    raise StepKilledError(
+                        "a process of the demo was killed, most often because memory ran out",
+                        hint="close other programs, or take a smaller --volume and fewer --devices",
+                    ) from error
                 raise StepFailedError("the process of a step ended without a result") from error
             if kind == "progress":
                 progress.update(*content)

@@ -1,6 +1,7 @@
 """Errors of the loop.
 
 DemoFolderError   the output folder cannot be used (exists and is not ours, read-only, full)
+StepKilledError   the process of a step was ended from outside, as where memory runs out
 StepFailedError   one step of the loop failed and said why
 """
 
@@ -11,6 +12,10 @@ from adyton.kernel.errors import InternalError, UnavailableError
 
 class DemoFolderError(UnavailableError):
     """The output folder cannot be written or replaced."""
+
+
+class StepKilledError(UnavailableError):
+    """The process of a step was ended from outside."""
 
 
 class StepFailedError(InternalError):

@@ -175,3 +175,24 @@ def test_figures_that_cannot_be_written_do_not_take_the_results_with_them(workbo
 
     assert isinstance(result.exception, UnavailableError)
     assert {line["allocator"] for line in json.loads(result.stdout)["results"]} == {"greedy", "fifo"}
+
+
+def test_a_worker_that_is_killed_is_one_error_about_this_machine(
+    workbook_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "killed.py").write_text(
+        "import multiprocessing, os\n"
+        "from adyton.review.allocators.fifo import Fifo\n"
+        "class Killed(Fifo):\n"
+        "    def allocate(self, day):\n"
+        "        assert multiprocessing.parent_process() is not None\n"
+        "        os._exit(9)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    call = ["compare", "--input", str(workbook_path), "--allocators", "killed:Killed", "--reference", "killed:Killed"]
+    scenario = ["--moderators", "20", "--volumes", "0.05", "--replications", "2", "--workers", "2"]
+    result = CliRunner().invoke(review, [*call, *scenario])
+
+    assert isinstance(result.exception, UnavailableError)
+    assert "memory" in str(result.exception)

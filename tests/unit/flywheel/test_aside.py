@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from pathlib import Path
 
 import pytest
 
 from adyton.flywheel.aside import Aside
-from adyton.flywheel.errors import StepFailedError
+from adyton.flywheel.errors import StepFailedError, StepKilledError
 from adyton.flywheel.progress import StepProgress
 from adyton.kernel.errors import BadInputError
 
@@ -39,6 +40,10 @@ def refuse(*, progress: StepProgress) -> None:
 
 def vanish(*, progress: StepProgress) -> None:
     os._exit(3)
+
+
+def get_killed(*, progress: StepProgress) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def stay(*, progress: StepProgress) -> None:
@@ -72,3 +77,10 @@ def test_leaving_early_ends_the_process() -> None:
         assert process.is_alive()
 
     assert not process.is_alive()
+
+
+def test_a_process_that_was_killed_is_this_machines_lack_and_not_our_defect() -> None:
+    with Aside(get_killed) as aside, pytest.raises(StepKilledError, match="memory") as caught:
+        aside.result(Seen())
+
+    assert caught.value.exit_code == 13

@@ -6,6 +6,7 @@ import importlib
 import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from adyton.kernel.errors import UnavailableError
@@ -21,7 +22,8 @@ def run_plan(
     """All rows, in order of `plan.replications()` and of `plan.allocators`, whatever finishes first.
 
     engine: "processes" or "ray".   on_done: called after each replication.
-    Raises UnavailableError when ray is asked for and not installed, DayConfigError for another engine.
+    Raises UnavailableError when ray is asked for and not installed or a worker was killed, DayConfigError for another
+    engine.
     """
     engines = {"processes": _in_processes, "ray": _on_ray}
     if engine not in engines:
@@ -49,6 +51,11 @@ def _in_processes(plan: Plan, n_workers: int, on_done: OnDone) -> list[tuple[Row
             for future in as_completed(futures):
                 future.result()
                 on_done()
+        except BrokenProcessPool as error:
+            raise UnavailableError(
+                "a worker process was ended from outside, most often because memory ran out",
+                hint="take fewer --workers, or a smaller day",
+            ) from error
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
