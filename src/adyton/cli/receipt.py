@@ -11,6 +11,7 @@ from adyton.cleanroom.receipt import load_receipt, require_receipt, verify_recei
 from adyton.cleanroom.receipt_page import receipt_page
 from adyton.cleanroom.signed_contract import load_contract
 from adyton.cleanroom.whole_file import write_whole
+from adyton.kernel.errors import BadInputError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _trust = click.option(
@@ -36,6 +37,8 @@ def verify_command(
     signed = load_contract(contract_file)
     signed.check_signatures()
     boxes = {path.name: path.read_bytes() for path in sorted(outputs.glob("*.box"))} if outputs else None
+    if outputs is not None and not boxes:
+        raise BadInputError("no sealed outputs lie in this folder", where=str(outputs), hint="they end in .box")
     anchors = [path.read_bytes() for path in trusted]
     verdict = verify_receipt(load_receipt(file), signed.contract, boxes, trust_anchors=anchors)
     if as_json:

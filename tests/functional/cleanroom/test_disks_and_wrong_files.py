@@ -25,6 +25,7 @@ from adyton.cleanroom.broker_store import BrokerStore
 from adyton.cleanroom.contract import Template
 from adyton.cleanroom.errors import LedgerUnavailableError
 from adyton.cleanroom.ledger_store import FileCounter, LedgerStore
+from adyton.cleanroom.receipt import RECEIPT_FORMAT, Receipt
 from adyton.cli.main import run
 
 SCHEMA = {
@@ -185,3 +186,12 @@ def test_a_manifest_of_no_version_is_nobodys(tmp_path: Path, room: Any) -> None:
     appending = replace(contract, datasets=tuple(replace(one, appends=True) for one in contract.datasets))
     (tmp_path / "publisher-log.v\N{SUPERSCRIPT TWO}.manifest.json").write_text("{}")
     assert set(sealed_files(appending, tmp_path)) == {"publisher-log", "advertiser-log"}
+
+
+def test_a_folder_without_boxes_proves_nothing_of_them(
+    room: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("receipt.json").write_text(json.dumps(Receipt({"format": RECEIPT_FORMAT}, bytes(64)).as_json()))
+    verify = ["receipt", "verify", "receipt.json", "--contract", str(room.folder / "contract.json")]
+    assert run([*verify, "--outputs", str(tmp_path)]) == 10
+    assert "no sealed outputs lie in this folder" in capsys.readouterr().err
