@@ -10,7 +10,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,21 +52,25 @@ def sealed() -> None:
     assert run(["seal", "table.csv", "--schema", "schema.json", "--id", "log", "--key", "ada.key.json"]) == 0
 
 
-@pytest.fixture
-def full_disk() -> Iterator[Callable[[int], None]]:
-    """Files of this process may have so many bytes; beyond that a write fails, as on a full disk."""
+@contextmanager
+def full_disk(size: int) -> Iterator[None]:
+    """Files of this process may have `size` bytes; beyond that a write fails, as on a full disk.
+
+    Only around the command: pytest's own output may be a file, too.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    signal.signal(signal.SIGXFSZ, ignored)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)
 
 
-def test_a_party_on_a_full_disk_is_not_half_made(
-    full_disk: Callable[[int], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    full_disk(300)
-    assert run(["party", "init", "ada", "--folder", "keys"]) == 13
+def test_a_party_on_a_full_disk_is_not_half_made(capsys: pytest.CaptureFixture[str]) -> None:
+    with full_disk(300):
+        assert run(["party", "init", "ada", "--folder", "keys"]) == 13
     assert "File too large" in capsys.readouterr().err
     assert list(Path("keys").iterdir()) == []
 
@@ -78,14 +83,12 @@ def test_another_partys_public_record_is_not_written_over() -> None:
 
 
 @pytest.mark.usefixtures("sealed")
-def test_rows_that_do_not_fit_on_the_disk_leave_no_file(
-    full_disk: Callable[[int], None], capsys: pytest.CaptureFixture[str]
-) -> None:
-    full_disk(1000)
+def test_rows_that_do_not_fit_on_the_disk_leave_no_file(capsys: pytest.CaptureFixture[str]) -> None:
     before = set(Path().iterdir())
-    assert run(["unseal", "sealed/log.v1.manifest.json", "--key", "ada.key.json", "-o", "rows.parquet"]) == 13
     offer = ["psi", "offer", "table.csv", "--column", "user_id", "-o", "offer.json", "--secret", "secret"]
-    assert run(offer) == 13
+    with full_disk(1000):
+        assert run(["unseal", "sealed/log.v1.manifest.json", "--key", "ada.key.json", "-o", "rows.parquet"]) == 13
+        assert run(offer) == 13
     assert "offer.json: the file cannot be written" in capsys.readouterr().err
     assert set(Path().iterdir()) - before <= {Path("secret")}
 
