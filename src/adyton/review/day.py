@@ -89,8 +89,8 @@ class DayConfig:
             raise DayConfigError("a day needs at least one moderator and one minute")
         if not 0 <= self.handling_sigma <= _MAX_SIGMA:
             raise DayConfigError(f"handling_sigma must be in [0, {_MAX_SIGMA:g}], got {self.handling_sigma:g}")
-        if not 0 <= self.break_minutes <= self.horizon:
-            raise DayConfigError(f"break_minutes must be in [0, {self.horizon}], got {self.break_minutes}")
+        if not 0 <= self.break_minutes <= MINUTES_PER_DAY:
+            raise DayConfigError(f"break_minutes must be in [0, {MINUTES_PER_DAY}], got {self.break_minutes}")
         if not 0 <= self.no_show <= 1:
             raise DayConfigError(f"no_show lies in [0, 1], got {self.no_show:g}")
 
