@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 from adyton.cleanroom.attestation.errors import BrokerUnavailableError
-from adyton.cleanroom.ledger_store import NO_ENTRIES, CounterValue
+from adyton.cleanroom.ledger_store import NO_ENTRIES, CounterValue, holds_other_tables
 from adyton.kernel.audit import AuditEntry, link
 from adyton.kernel.canonical import Json, canonical_bytes
 
@@ -61,8 +61,7 @@ class BrokerStore:
         self._path = path
         with _reported(path):
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-            names = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if names and "nonces" not in names:
+            if holds_other_tables(self._db, "nonces"):
                 raise BrokerUnavailableError("this is another database, no broker's store", where=path.name)
             self._db.execute("PRAGMA journal_mode=WAL")
             # FULL: a nonce that was used stays used after a power cut.

@@ -111,6 +111,12 @@ class StateRecord:
     sha256: str
 
 
+def holds_other_tables(db: sqlite3.Connection, own: str) -> bool:
+    """Whether this is another program's or store's database: it has tables, and `own` is none of them."""
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return bool(names) and own not in names
+
+
 class LedgerStore:
     """One ledger file. Safe to use from several processes at once."""
 
@@ -122,8 +128,7 @@ class LedgerStore:
             path.parent.mkdir(parents=True, exist_ok=True)
             # One connection, always in autocommit: transactions are written out below.
             self._db = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-            names = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if names and "ledger_entry" not in names:
+            if holds_other_tables(self._db, "ledger_entry"):
                 raise LedgerUnavailableError("this is another database, no privacy ledger", where=path.name)
             self._db.execute("PRAGMA journal_mode=DELETE")
             self._db.execute("PRAGMA synchronous=FULL")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from adyton.learning.ctr.reliability import Reliability
     from adyton.learning.ctr.training import TrainedModel
-    from adyton.learning.metrics import Evaluation, ReliabilityBin
+    from adyton.learning.metrics import Evaluation, Interval, ReliabilityBin
     from adyton.learning.schema import TableSchema
 
 DRAWS_FOR_THE_PRICE = 200
@@ -185,12 +185,12 @@ def train_command(
         model = with_live_level(model, table, split.validation)
     write_or_explain(lambda: store.save(model, output), output)
     best = max(model.checks, key=lambda c: c.value if config.stop_on.higher_is_better else -c.value)
-    price = None
+    price: dict[str, Interval] | None = None
     if twin and start is None:
         (reference,) = compare(
             model, table, split=split, test=split.validation, names=["twin"], draws=DRAWS_FOR_THE_PRICE
         )
-        price = {metric.value: interval.as_json() for metric, interval in reference.difference.items()}
+        price = {metric.value: change for metric, change in reference.difference.items()}
     report = {
         "model": str(output),
         "training_rows": model.training_rows,
@@ -198,7 +198,7 @@ def train_command(
         "fields": [field.name for field in model.encoder.fields],
         f"validation_{stop_on}": best.value,
         "live_precision": model.live_precision,
-        "factorised_minus_twin": price,
+        "factorised_minus_twin": None if price is None else {name: change.as_json() for name, change in price.items()},
         "seed": seed,
     }
     if as_json:
@@ -207,8 +207,7 @@ def train_command(
         click.echo(f"{output}: {model.training_rows} rows, {len(model.encoder.fields)} fields, "
                    f"validation {stop_on} {best.value:.4f}")  # fmt: skip
         for name, change in (price or {}).items():
-            click.echo(f"{name:8} {change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}] "
-                       "against an unfactorised twin, on the validation rows")  # fmt: skip
+            click.echo(f"{name:8} {change} against an unfactorised twin, on the validation rows")
 
 
 @ctr.command("evaluate")
@@ -264,15 +263,17 @@ def evaluate_command(
         **measured.as_json(),
         "reliability": [part.as_json() for part in curves[model.name].bins],
     }
+    difference: dict[str, Interval] = {}
     if base is not None:
         old = base.predict(table)
         curves[f"against {against}"] = measured_reliability(labels, old, users)
-        report["difference"] = {
+        difference = {
             metric.value: paired_user_bootstrap(
                 labels, users, old, predicted, rng=stream(seed, "bootstrap"), metric=metric, draws=draws
-            ).as_json()
+            )
             for metric in Metric
         }
+        report["difference"] = {name: change.as_json() for name, change in difference.items()}
     if figures is not None:
         _draw(curves, figures)
     if as_json:
@@ -280,8 +281,8 @@ def evaluate_command(
         return
     for name, value in measured.as_json().items():
         click.echo(f"{name:8} {value:.4f}" if isinstance(value, float) else f"{name:8} {value}")
-    for name, change in dict(report.get("difference", {})).items():  # type: ignore[call-overload]
-        click.echo(f"{name:8} {change['value']:+.4f} [{change['low']:+.4f}, {change['high']:+.4f}] against {against}")
+    for name, change in difference.items():
+        click.echo(f"{name:8} {change} against {against}")
 
 
 def _draw(curves: dict[str, Reliability], folder: Path) -> None:

@@ -62,7 +62,7 @@ def compare_command(
         title = "price of factorising" if reference.name == "twin" else f"against {reference.name}"
         click.echo(f"{title} (factorised - {reference.name}):")
         for metric, change in reference.difference.items():
-            click.echo(f"  {metric.value:8} {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]")
+            click.echo(f"  {metric.value:8} {change}")
 
 
 @click.command("cross-domain")
@@ -114,7 +114,7 @@ def cross_domain_command(
             values = "".join(f"{getattr(measured, name):9.4f}" for name in names)
             click.echo(f"{gain.party + ', ' + what:34}{values}")
         for metric, change in gain.difference.items():
-            click.echo(f"  {metric.value:8} {change.value:+.4f} [{change.low:+.4f}, {change.high:+.4f}]")
+            click.echo(f"  {metric.value:8} {change}")
         click.echo(
             f"  {gain.own.rows} test rows, {gain.own.clicks} clicks; "
             f"{gain.rows_shared:.1%} of the rows by users that the {gain.partner} has seen too"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,19 +21,14 @@ def whole_text_file(path: Path) -> Iterator[TextIO]:
             yield out
         return
     target = path.resolve()  # a link stays one
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    partial = Path(name)
+    earlier = target.stat().st_mode & 0o777 if target.exists() else None
+    partial = target.with_name(f".{target.name}-{secrets.token_hex(4)}")
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if earlier is None else earlier)
     try:
         with os.fdopen(handle, "w", newline="", encoding="utf-8") as out:
             yield out
-        partial.chmod(mode)
+        if earlier is not None:  # whatever the umask is now
+            partial.chmod(earlier)
         partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

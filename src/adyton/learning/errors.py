@@ -10,7 +10,17 @@ UnavailableError DataMissingError shipped data is not on this machine
 
 from __future__ import annotations
 
+import tokenize
+import zipfile
+import zlib
+
 from adyton.kernel.errors import BadInputError, UnavailableError
+
+DAMAGED_ARCHIVE = (
+    KeyError, ValueError, TypeError, RuntimeError, OSError, EOFError, zipfile.BadZipFile, zlib.error,
+    tokenize.TokenError,
+)  # fmt: skip
+"""What reading a damaged or foreign .npz raises, in numpy and in what restores a model from it."""
 
 
 class SchemaError(BadInputError):

@@ -79,6 +79,9 @@ class Interval:
     confidence: float
     draws: int
 
+    def __str__(self) -> str:
+        return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
+
     def as_json(self) -> dict[str, float | int]:
         return {
             "value": self.value,

@@ -14,6 +14,7 @@ from pathlib import Path
 from adyton.auction.config import ScriptSource
 from adyton.auction.errors import CodeFetchError, UnknownVersionError
 from adyton.auction.services.buckets import MAX_BLOB_BYTES, Bucket, open_bucket
+from adyton.auction.services.unloading import LateUnloading
 from adyton.kernel.errors import AdytonError
 from adyton.sandbox.errors import UdfLoadError
 from adyton.sandbox.pool import SandboxPool
@@ -110,8 +111,7 @@ class ScriptStore:
         self._kind = kind
         self._source = source
         self._handles: dict[str, UdfHandle] = {}
-        self._grace_s = grace_s
-        self._unloading: set[asyncio.Task[None]] = set()
+        self._unloading = LateUnloading(pool, grace_s=grace_s, is_used=lambda handle: handle in self._handles.values())
 
     async def refresh(self) -> None:
         """Fetch all versions and swap those that changed.
@@ -142,9 +142,7 @@ class ScriptStore:
             old = self._handles.get(version)
             self._handles[version] = handle
             if old is not None and old != handle and old not in self._handles.values():
-                task = asyncio.create_task(self._unload_later(old))
-                self._unloading.add(task)
-                task.add_done_callback(self._unloading.discard)
+                self._unloading.begin(old)
 
     def handle(self, version: str = "") -> UdfHandle:
         """The loaded script of a version; "" is the default.
@@ -158,13 +156,7 @@ class ScriptStore:
 
     async def close(self) -> None:
         """Stop waiting to unload old versions."""
-        for task in self._unloading:
-            task.cancel()
-
-    async def _unload_later(self, handle: UdfHandle) -> None:
-        await asyncio.sleep(self._grace_s)
-        if handle not in self._handles.values():
-            await self._pool.unload(handle)
+        await self._unloading.close()
 
 
 def _checked(data: bytes, source: str) -> bytes:

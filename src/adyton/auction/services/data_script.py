@@ -11,6 +11,7 @@ import logging
 from collections.abc import Callable
 
 from adyton.auction.retrieval.records import UdfRecord
+from adyton.auction.services.unloading import LateUnloading
 from adyton.kernel.errors import AdytonError, UnavailableError
 from adyton.sandbox.pool import SandboxPool
 from adyton.sandbox.values import UdfHandle, UdfKind
@@ -27,11 +28,12 @@ class DataScript:
         self._pool = pool
         self._owner = owner
         self._newest = newest
-        self._grace_s = grace_s
         self._tried: UdfRecord | None = None
         self._current: tuple[UdfHandle, str] | None = None
         self._swapping = asyncio.Lock()
-        self._unloading: set[asyncio.Task[None]] = set()
+        self._unloading = LateUnloading(
+            pool, grace_s=grace_s, is_used=lambda handle: self._current is not None and self._current[0] == handle
+        )
 
     async def current(self) -> tuple[UdfHandle, str] | None:
         """The script in force and its handler's name; None if the files brought none.
@@ -48,8 +50,7 @@ class DataScript:
 
     async def close(self) -> None:
         """Stop waiting to unload old scripts."""
-        for task in self._unloading:
-            task.cancel()
+        await self._unloading.close()
 
     async def _swap(self, record: UdfRecord) -> None:
         try:
@@ -63,11 +64,4 @@ class DataScript:
             return
         old, self._current, self._tried = self._current, (handle, record.handler_name), record
         if old is not None and old[0] != handle:
-            task = asyncio.create_task(self._unload_later(old[0]))
-            self._unloading.add(task)
-            task.add_done_callback(self._unloading.discard)
-
-    async def _unload_later(self, handle: UdfHandle) -> None:
-        await asyncio.sleep(self._grace_s)
-        if self._current is None or self._current[0] != handle:
-            await self._pool.unload(handle)
+            self._unloading.begin(old[0])

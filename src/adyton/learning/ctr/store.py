@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import tokenize
-import zipfile
-import zlib
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ from adyton.learning.ctr.config import Schedule, TrainConfig, Trainer
 from adyton.learning.ctr.fields import FieldEncoder
 from adyton.learning.ctr.network import FactorisedNetwork
 from adyton.learning.ctr.training import Check, TrainedModel
-from adyton.learning.errors import ModelError
+from adyton.learning.errors import DAMAGED_ARCHIVE, ModelError
 from adyton.learning.metrics import Metric
 from adyton.learning.schema import TableSchema
 
@@ -71,17 +68,7 @@ def load(path: Path) -> TrainedModel:
         return _restore(head, arrays)
     except FileNotFoundError:
         raise ModelError("there is no such model file", where=path.name) from None
-    except (
-        KeyError,
-        ValueError,
-        TypeError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        zipfile.BadZipFile,
-        zlib.error,
-        tokenize.TokenError,
-    ):
+    except DAMAGED_ARCHIVE:
         raise ModelError("this is not a model file", where=path.name, hint="make one with `adyton ctr train`") from None
 
 

@@ -8,9 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import tokenize
-import zipfile
-import zlib
 from fractions import Fraction
 from typing import Any
 
@@ -18,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from adyton.kernel.ledger import PrivacyLoss
+from adyton.learning.errors import DAMAGED_ARCHIVE
 from adyton.learning.schema import TableSchema
 from adyton.learning.synth.codes import CategoryCode, ColumnCode, ListCode, NumberCode, TimestampCode
 from adyton.learning.synth.errors import SynthesisInputError
@@ -66,10 +64,7 @@ def from_bytes(data: bytes) -> SynthesizerModel:
         if header["format"] != FORMAT:
             raise SynthesisInputError("the synthesizer was written by another version")
         return _model(header, arrays)
-    except (
-        ValueError, KeyError, TypeError, OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error,
-        tokenize.TokenError, pa.ArrowException,
-    ) as error:  # fmt: skip
+    except (*DAMAGED_ARCHIVE, pa.ArrowException) as error:
         raise SynthesisInputError("this file is not a synthesizer", hint="make one with `adyton synth fit`") from error
 
 
